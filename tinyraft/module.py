@@ -1,0 +1,33 @@
+"""The user's side: the state machine that the cluster replicates (dissertation 3.1).
+
+Law: every member calls the same methods with the same arguments in the same order, so `apply` may
+depend on nothing but its command and the state that earlier commands made: no clock, no chance,
+no environment, no files of this machine.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Module(Protocol):
+    """A deterministic state machine. Callbacks run one at a time, under the server's mutex.
+
+    Optional: ``query(request: bytes) -> bytes`` answers `Caller.query`; it reads and must not
+    change anything.
+    """
+
+    def apply(self, command: bytes, /) -> bytes | None:
+        """Apply one committed *command* and return the answer for whoever sent it.
+
+        Called in log order by one thread. The same commands come again after a restart, from the
+        first one, so build the state from nothing but them.
+
+        Raises:
+            Rejected: An answer: the command changes nothing and its sender is told why.
+            Exception: Any other is an answer too (`ModuleError` to the sender); the log goes on.
+                `MemoryError`, `OSError` and what is no `Exception` are this node's own trouble:
+                it stops applying (`ModuleFailed`).
+        """
+        ...
