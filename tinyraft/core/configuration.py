@@ -1,0 +1,172 @@
+"""Who belongs to the cluster, and how that changes (dissertation 4.1 to 4.3).
+
+Law: a configuration is a value. It is in force from the moment its entry is appended, is undone
+when that entry is cut, and differs from the one before it by one member.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from tinyraft.core.entry import Entry, EntryKind, Index, NodeId
+from tinyraft.errors import FormatTooNew, IdReused, MembershipError, UnknownMember
+
+VERSION = 1
+
+
+@dataclass(slots=True, frozen=True)
+class Member:
+    """One member: its id for ever, and where it is dialled now."""
+
+    id: NodeId
+    address: str
+    voter: bool
+    wants_vote: bool = False  # a learner that is to be promoted once it has caught up
+    incarnation: int = 0  # of its data directory: two disks are never one member
+
+
+@dataclass(slots=True, frozen=True)
+class Configuration:
+    """The members, by id, and the ids that may never come back."""
+
+    members: tuple[Member, ...] = ()
+    removed: tuple[NodeId, ...] = ()
+    voters: frozenset[NodeId] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Keep the set of voters at hand: it is asked for at every commit."""
+        voters = frozenset(m.id for m in self.members if m.voter)
+        object.__setattr__(self, "voters", voters)
+
+    def get(self, node: NodeId | None) -> Member | None:
+        """Look *node* up."""
+        return next((m for m in self.members if m.id == node), None)
+
+    def address_of(self, node: NodeId | None) -> str:
+        """Tell where *node* is dialled; "" for a stranger."""
+        member = self.get(node)
+        return member.address if member else ""
+
+    def with_member(self, member: Member) -> Configuration:
+        """Put *member* in, in place of an older record of the same id."""
+        others = (m for m in self.members if m.id != member.id)
+        return replace(self, members=tuple(sorted((*others, member), key=lambda m: m.id)))
+
+    def encode(self) -> bytes:
+        """Write it as the command of a configuration entry."""
+        members = [[m.id, m.address, m.voter, m.wants_vote, m.incarnation] for m in self.members]
+        value = {"version": VERSION, "members": members, "removed": list(self.removed)}
+        return json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
+
+    @classmethod
+    def decode(cls, command: bytes) -> Configuration:
+        """Read what `encode` wrote.
+
+        Raises:
+            FormatTooNew: A newer tinyraft wrote it.
+        """
+        value = json.loads(command)
+        if value["version"] != VERSION:
+            raise FormatTooNew(f"a configuration of version {value['version']}; I know {VERSION}")
+        members = tuple(
+            Member(NodeId(node), address, voter, wants_vote, incarnation)
+            for node, address, voter, wants_vote, incarnation in value["members"]
+        )
+        return cls(members, tuple(NodeId(node) for node in value["removed"]))
+
+
+@dataclass(slots=True, frozen=True)
+class AddLearner:
+    """Take *member* in without a vote; one that wants it is promoted when it has caught up."""
+
+    member: Member
+
+
+@dataclass(slots=True, frozen=True)
+class Promote:
+    """Give a learner its vote."""
+
+    id: NodeId
+
+
+@dataclass(slots=True, frozen=True)
+class Relocate:
+    """Dial a member elsewhere from now on."""
+
+    id: NodeId
+    address: str
+
+
+Change: TypeAlias = AddLearner | Promote | Relocate
+
+
+def changed(present: Configuration, change: Change) -> Configuration:
+    """Work out what *present* becomes.
+
+    Raises:
+        IdReused: The new member's id is taken, or was removed.
+        UnknownMember: Nobody has that id.
+        MembershipError: The address belongs to another member.
+    """
+    match change:
+        case AddLearner(member):
+            if member.id in present.removed or present.get(member.id):
+                raise IdReused(f"the id {member.id!r} was used before; start with a new NODE_ID")
+            refuse_taken(present, member.id, member.address)
+            return present.with_member(replace(member, voter=False))
+        case Promote(node):
+            return present.with_member(replace(known(present, node), voter=True, wants_vote=False))
+        case Relocate(node, address):
+            refuse_taken(present, node, address)
+            return present.with_member(replace(known(present, node), address=address))
+
+
+def known(present: Configuration, node: NodeId) -> Member:
+    """Look *node* up, or refuse."""
+    member = present.get(node)
+    if member is None:
+        raise UnknownMember(f"no member is called {node!r}")
+    return member
+
+
+def refuse_taken(present: Configuration, node: NodeId, address: str) -> None:
+    """Refuse an *address* that another member has."""
+    for member in present.members:
+        if member.address == address and member.id != node:
+            raise MembershipError(
+                f"{address} is the address of {member.id!r}; {node!r} can't share it"
+            )
+
+
+class History:
+    """The configurations of this log, oldest first; the last one is in force."""
+
+    def __init__(self) -> None:
+        """Start with nobody, before the log."""
+        self._past: list[tuple[Index, Configuration]] = [(0, Configuration())]
+
+    @property
+    def latest(self) -> Configuration:
+        """The one in force."""
+        return self._past[-1][1]
+
+    @property
+    def latest_index(self) -> Index:
+        """Where its entry stands."""
+        return self._past[-1][0]
+
+    def append(self, entry: Entry) -> bool:
+        """Look at a new *entry*; tell whether it changed the configuration."""
+        if entry.kind is not EntryKind.CONFIGURATION:
+            return False
+        self._past.append((entry.index, Configuration.decode(entry.command)))
+        return True
+
+    def cut(self, index: Index) -> bool:
+        """Undo everything at *index* and above; tell whether that changed the configuration."""
+        before = len(self._past)
+        while self._past[-1][0] >= index:
+            self._past.pop()
+        return len(self._past) < before

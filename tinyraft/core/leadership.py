@@ -1,0 +1,171 @@
+"""What only a leader knows, for the length of its term (dissertation 3.5, 3.6.2, 3.10, 6.2).
+
+Law: made when the node wins, thrown away when it steps down, so nothing of it can leak into another
+term. It decides from the log and the configuration it was given; `Raft` acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tinyraft.core.configuration import Configuration
+from tinyraft.core.entry import Entry, Index, NodeId, Term
+from tinyraft.core.log import Log
+from tinyraft.core.messages import AppendEntries, AppendReply
+from tinyraft.core.progress import Progress
+from tinyraft.core.quorum import agreed_index, has_quorum
+
+
+@dataclass(slots=True)
+class Transfer:
+    """Leadership is being handed to *to*, until *deadline* (ticks)."""
+
+    to: NodeId
+    deadline: int
+
+
+class Leadership:
+    """One term in office."""
+
+    def __init__(self, *, me: NodeId, term: Term, log: Log, tick: int) -> None:
+        """Begin with the log as it was before the no-op."""
+        self.me = me
+        self.term = term
+        self.noop_index: Index = log.last_index + 1
+        self.progress: dict[NodeId, Progress] = {}
+        self.transfer: Transfer | None = None
+        self.heartbeat_round = 0
+        self.heartbeats_due: set[NodeId] = set()
+        self.uncommitted_bytes = 0
+        self.looked_at = tick  # when check-quorum last looked
+        self._log = log
+        self._heard: set[NodeId] = set()  # before that look; the present count may just have begun
+        self._configuration = Configuration()
+
+    def reconfigure(self, configuration: Configuration, *, tick: int) -> None:
+        """Follow a change of members; what is known of those who stay is kept."""
+        self._configuration = configuration
+        last = self._log.last_index
+        self.progress = {
+            m.id: self.progress.get(m.id)
+            or Progress(next_index=last + 1, last_index=last, tick=tick)
+            for m in configuration.members
+            if m.id != self.me
+        }
+        if self.transfer and self.transfer.to not in configuration.voters:
+            self.transfer = None
+
+    # --- sending ----------------------------------------------------------------------------
+
+    def has_append(self, peer: NodeId, *, commit_index: Index) -> bool:
+        """Tell whether `next_append` would give something."""
+        p = self.progress.get(peer)
+        if p is None or p.in_flight is not None:
+            return False
+        return (
+            p.next_index <= self._log.last_index
+            or p.is_probing
+            or p.told_commit < min(commit_index, p.match_index)
+        )
+
+    def has_entries(self, peer: NodeId) -> bool:
+        """Tell whether more than a newer commit index waits to be sent."""
+        p = self.progress.get(peer)
+        return p is not None and p.in_flight is None and p.next_index <= self._log.last_index
+
+    def next_append(
+        self, peer: NodeId, *, max_bytes: int, commit_index: Index
+    ) -> AppendEntries | None:
+        """Build the next append for *peer*; while the place is looked for, of one entry."""
+        if not self.has_append(peer, commit_index=commit_index):
+            return None
+        p, log = self.progress[peer], self._log
+        prev = p.next_index - 1
+        entries = log.between(prev, log.last_index, max_bytes=0 if p.is_probing else max_bytes)
+        p.sent(last_index=prev + len(entries), commit_index=commit_index, has_entries=bool(entries))
+        return AppendEntries(self.term, prev, log.term_at(prev), entries, commit_index)
+
+    # --- answers ----------------------------------------------------------------------------
+
+    def answered(self, peer: NodeId, reply: AppendReply) -> bool:
+        """Learn what an append came to; tell whether *peer* has more on disk than was known."""
+        p = self.progress.get(peer)
+        if p is None:
+            return False
+        p.active = True
+        if reply.success:
+            assert reply.match_index <= self._log.last_index, "a peer can't have more than was sent"
+            return p.matched(reply.match_index)
+        p.refused(self._log.last_at_most(reply.conflict_index, reply.conflict_term) + 1)
+        return False
+
+    def committable(self, commit_index: Index) -> Index:
+        """Find how far a majority has this log on disk; only entries of this term count (3.6.2)."""
+        match = {peer: p.match_index for peer, p in self.progress.items()}
+        match[self.me] = self._log.durable_index
+        agreed = agreed_index(self._configuration.voters, match)
+        if agreed > commit_index and self._log.term_at(agreed) == self.term:
+            return agreed
+        return commit_index
+
+    # --- staying in office ------------------------------------------------------------------
+
+    def beat(self) -> None:
+        """Make a heartbeat due for every peer."""
+        self.heartbeat_round += 1
+        self.heartbeats_due = set(self.progress)
+
+    def heard_from_quorum(self, *, tick: int) -> bool:
+        """Tell whether a majority was heard since the last look, and begin to count anew (6.2)."""
+        self._heard = {peer for peer, p in self.progress.items() if p.active}
+        for p in self.progress.values():
+            p.active = False
+        self.looked_at = tick
+        return has_quorum(self._configuration.voters, self._heard | {self.me})
+
+    def is_heard(self, peer: NodeId) -> bool:
+        """Tell whether *peer* was heard since the last look, or in the time before it."""
+        return self.progress[peer].active or peer in self._heard
+
+    def best_successor(self) -> NodeId | None:
+        """Name the voter who was heard lately and has most of the log."""
+        candidates = [
+            (p.match_index, peer)
+            for peer, p in self.progress.items()
+            if self.is_heard(peer) and peer in self._configuration.voters
+        ]
+        return max(candidates)[1] if candidates else None
+
+    def transfer_is_ready(self) -> bool:
+        """Tell whether the chosen successor has the whole log (3.10)."""
+        if self.transfer is None:
+            return False
+        p = self.progress.get(self.transfer.to)
+        return p is not None and p.match_index == self._log.last_index
+
+    def learners_caught_up(self, *, tick: int, within: int) -> Iterator[NodeId]:
+        """Name the learners that want a vote and caught up within *within* ticks (4.2.1)."""
+        for member in self._configuration.members:
+            if member.voter or not member.wants_vote or member.id not in self.progress:
+                continue
+            p = self.progress[member.id]
+            if self.is_heard(member.id) and p.caught_up(
+                last_index=self._log.last_index, tick=tick, within=within
+            ):
+                yield member.id
+
+    def may_vote(self, peer: NodeId) -> bool:
+        """Tell whether a vote for *peer* would not make the others wait for it (4.2.1)."""
+        p = self.progress.get(peer)
+        return p is None or (p.has_finished_a_round and self.is_heard(peer))
+
+    # --- bounds -----------------------------------------------------------------------------
+
+    def proposed(self, entries: list[Entry]) -> None:
+        """Count *entries* as uncommitted."""
+        self.uncommitted_bytes += sum(entry.size for entry in entries)
+
+    def committed(self, entries: list[Entry]) -> None:
+        """Count *entries* no longer."""
+        self.uncommitted_bytes -= sum(entry.size for entry in entries)

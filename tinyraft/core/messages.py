@@ -1,0 +1,109 @@
+"""What members say to each other, as values (dissertation, figures 3.1 and 3.2, 3.10, 9.6).
+
+Law: plain values without behaviour. Who sent a message, for which cluster and to whom is checked by
+the shell before the core sees it; the sender comes beside the message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from tinyraft.core.entry import Entry, Index, Term
+
+
+@dataclass(slots=True)
+class RequestVote:
+    """Ask for the one vote of *term*."""
+
+    term: Term
+    last_index: Index
+    last_term: Term
+    transfer: bool = False  # the old leader asked for this election (3.10): the lease does not bind
+
+
+@dataclass(slots=True)
+class VoteReply:
+    """The vote, or the voter's higher term."""
+
+    term: Term
+    granted: bool
+
+
+@dataclass(slots=True)
+class RequestPreVote:
+    """Ask whether an election in *term* could be won; nobody's state changes (9.6)."""
+
+    term: Term
+    last_index: Index
+    last_term: Term
+
+
+@dataclass(slots=True)
+class PreVoteReply:
+    """A grant echoes the term that was asked for; a refusal carries the real one (PITFALLS P76)."""
+
+    term: Term
+    granted: bool
+
+
+@dataclass(slots=True)
+class AppendEntries:
+    """Entries behind a known place."""
+
+    term: Term
+    prev_index: Index
+    prev_term: Term
+    entries: Sequence[Entry]
+    commit_index: Index
+
+
+@dataclass(slots=True)
+class AppendReply:
+    """Success vouches for *match_index* on disk; a refusal hints where to look next (3.5).
+
+    The hint is the highest place, not above the refused one, whose term is not above the leader's
+    previous term: ``conflict_index`` and its ``conflict_term``.
+    """
+
+    term: Term
+    success: bool
+    match_index: Index = 0
+    conflict_index: Index = 0
+    conflict_term: Term = 0
+
+
+@dataclass(slots=True)
+class Heartbeat:
+    """I lead. Carries no commit index above what this peer has acknowledged."""
+
+    term: Term
+    commit_index: Index
+    round: int
+
+
+@dataclass(slots=True)
+class HeartbeatReply:
+    """I follow, as of that round. Vouches for nothing on disk."""
+
+    term: Term
+    round: int
+
+
+@dataclass(slots=True)
+class TimeoutNow:
+    """Start an election at once: leadership is handed to you (3.10)."""
+
+    term: Term
+
+
+@dataclass(slots=True)
+class TimeoutNowReply:
+    """Received; the term tells whether it was in time."""
+
+    term: Term
+
+
+Request: TypeAlias = RequestVote | RequestPreVote | AppendEntries | Heartbeat | TimeoutNow
+Reply: TypeAlias = VoteReply | PreVoteReply | AppendReply | HeartbeatReply | TimeoutNowReply

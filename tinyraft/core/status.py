@@ -1,0 +1,48 @@
+"""What a node says of itself: a value made in one visit, so its parts belong together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tinyraft.core.configuration import Member
+from tinyraft.core.entry import Index, Term
+from tinyraft.core.role import Role
+
+
+@dataclass(slots=True, frozen=True)
+class Status:
+    """A node at one moment.
+
+    Attributes:
+        node_id: This node.
+        cluster_id: Its cluster; "" before it has joined one.
+        address: Where its peers dial it.
+        role: Follower, pre-candidate, candidate or leader.
+        term: Its term.
+        leader_id: Who leads, as far as it knows; "" when it knows nobody.
+        leader_address: Where the leader is dialled; "" when unknown.
+        commit_index: The last entry known to be committed.
+        last_applied: The last entry that the module has seen.
+        last_index: The end of its log.
+        durable_index: The last entry on its disk.
+        members: The configuration in force.
+        is_ready: It knows a leader, and the module has seen what that leader had committed.
+        failed: Why it stopped working; "" while it works.
+        incarnation: The number of its data directory.
+    """
+
+    node_id: str
+    cluster_id: str
+    address: str
+    role: Role
+    term: Term
+    leader_id: str
+    leader_address: str
+    commit_index: Index
+    last_applied: Index
+    last_index: Index
+    durable_index: Index
+    members: tuple[Member, ...]
+    is_ready: bool
+    failed: str
+    incarnation: int
