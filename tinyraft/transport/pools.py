@@ -1,0 +1,34 @@
+"""The handlers' threads, by what they serve.
+
+Law: peers never wait behind callers, and nothing waits in gRPC's own queue: what is admitted at
+once is counted below each pool's size, because gRPC says nothing above it.
+"""
+
+from __future__ import annotations
+
+from tinyraft.transport.pool import DaemonPool
+
+PEER_THREADS = 64  # 4 a member and some; a waiting append holds one
+CALLER_THREADS = 1024
+UNARY_THREADS = 128
+ADMIN_THREADS = 4
+
+STREAMS = CALLER_THREADS // 2 - 12  # a stream holds two threads
+UNARY_CALLS = UNARY_THREADS - 8
+
+
+class Pools:
+    """The threads of the handlers, by what they serve."""
+
+    def __init__(self, node: str) -> None:
+        """Name them after *node*; threads are made on demand."""
+        prefix = f"tinyraft-{node}"
+        self.peers = DaemonPool(PEER_THREADS, name=f"{prefix}-peers")
+        self.callers = DaemonPool(CALLER_THREADS, name=f"{prefix}-callers")
+        self.unary = DaemonPool(UNARY_THREADS, name=f"{prefix}-unary")
+        self.admin = DaemonPool(ADMIN_THREADS, name=f"{prefix}-admin")
+
+    def shutdown(self) -> None:
+        """Take no more work; the threads end when they are done."""
+        for pool in (self.peers, self.callers, self.unary, self.admin):
+            pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,150 @@
+"""What one node asks of another on behalf of somebody else: Apply, Join, Status.
+
+Law: asked once. A forwarded call says so and is not forwarded again; its answer, or the lack of
+one, is passed on as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from tinyraft.core.entry import Index, NodeId, Term
+from tinyraft.transport.envelope import PROTOCOL
+from tinyraft.transport.options import Options
+from tinyraft.transport.statuses import from_rpc_error
+from tinyraft.wire import raft_pb2 as pb
+from tinyraft.wire.raft_pb2_grpc import RaftAdminV1Stub, RaftServiceV1Stub
+
+FORWARDED = "tinyraft-forwarded"
+
+
+@dataclass(slots=True, frozen=True)
+class Applied:
+    """A command that the module has answered."""
+
+    index: Index
+    term: Term
+    result: bytes | None
+
+
+@dataclass(slots=True, frozen=True)
+class JoinOrder:
+    """A node that wants to be a member, or to be dialled elsewhere."""
+
+    node_id: str  # "" from the original's client
+    address: str
+    wants_vote: bool
+    incarnation: int = 0
+    cluster_id: str = ""  # "" while it knows none
+
+
+@dataclass(slots=True, frozen=True)
+class Joined:
+    """Where a node now belongs."""
+
+    node_id: str
+    leader_id: str
+    term: Term
+    cluster_id: str
+    index: Index
+
+
+class Remote:
+    """Other nodes, by address. Thread-safe; channels are kept."""
+
+    def __init__(self, *, me: NodeId, options: Options) -> None:
+        """Ask in the name of *me*."""
+        self._metadata = ((FORWARDED, me),)
+        self._options = options
+        self._lock = Lock()  # guards _channels; leaf
+        self._channels: dict[str, grpc.Channel] = {}
+
+    def _channel(self, address: str) -> grpc.Channel:
+        with self._lock:
+            if address not in self._channels:
+                self._channels[address] = grpc.insecure_channel(address, options=self._options)
+            return self._channels[address]
+
+    def apply(self, address: str, command: bytes, *, timeout: float) -> Applied:
+        """Pass *command* on.
+
+        Raises:
+            TinyraftError: What the other node answered, or `MaybeApplied` without an answer.
+        """
+        stub = RaftServiceV1Stub(self._channel(address))
+        with answers():
+            answer = stub.Apply(pb.Cmd(payload=command), timeout=timeout, metadata=self._metadata)
+        result = answer.result if answer.HasField("result") else None
+        return Applied(answer.index, answer.term, result)
+
+    def join(
+        self, address: str, order: JoinOrder, *, timeout: float, forward: bool = True
+    ) -> Joined:
+        """Ask the node at *address* to let somebody in; it may *forward* that to its leader.
+
+        Raises:
+            TinyraftError: What the other node answered, or `MaybeApplied` without an answer.
+        """
+        now = Timestamp()
+        now.GetCurrentTime()
+        request = pb.JoinRequest(
+            advertise_addr=order.address,
+            voter=order.wants_vote,
+            requested_at=now,
+            node_id=order.node_id,
+            incarnation=order.incarnation,
+            cluster_id=order.cluster_id,
+            protocol=PROTOCOL,
+        )
+        metadata = () if forward else self._metadata
+        stub = RaftServiceV1Stub(self._channel(address))
+        with answers():
+            answer = stub.Join(request, timeout=timeout, metadata=metadata)
+        return Joined(
+            answer.assigned_id, answer.leader_id, answer.term, answer.cluster_id, answer.index
+        )
+
+    def cluster_at(self, address: str, *, timeout: float) -> str:
+        """Tell which cluster answers at *address*; "" when none does."""
+        try:
+            return (
+                RaftAdminV1Stub(self._channel(address))
+                .Status(pb.StatusRequest(), timeout=timeout)
+                .cluster_id
+            )
+        except grpc.RpcError:
+            return ""
+
+    def close(self) -> None:
+        """Break off every call."""
+        with self._lock:
+            channels, self._channels = self._channels, {}
+        for channel in channels.values():
+            channel.close()
+
+
+def query_stale(channel: grpc.Channel, request: bytes, *, timeout: float) -> bytes:
+    """Ask the module of the node behind *channel*.
+
+    Raises:
+        ReadFailed: The module could not answer.
+        TinyraftError: The node could not be asked.
+    """
+    message = pb.QueryRequest(request=request, consistency=pb.CONSISTENCY_STALE)
+    with answers():
+        return RaftServiceV1Stub(channel).Query(message, timeout=timeout).result
+
+
+@contextmanager
+def answers() -> Iterator[None]:
+    """Turn what gRPC raises into what the other node meant."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise from_rpc_error(error) from None
