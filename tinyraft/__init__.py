@@ -1,0 +1,103 @@
+"""tinyraft: the threaded, synchronous Raft for Flask and plain-threads programs.
+
+Start a `Server` beside your own code, hand it a `Module`, and `Caller.apply` returns only when a
+majority has the command on disk; every node's module sees the same commands in the same order.
+"""
+
+from __future__ import annotations
+
+from tinyraft._version import __version__
+from tinyraft.caller import Caller
+from tinyraft.config import Config
+from tinyraft.core.role import Role
+from tinyraft.core.status import Status
+from tinyraft.errors import (
+    AlreadyStarted,
+    ApplyTimeout,
+    ChangeInProgress,
+    CommandTooLarge,
+    ConfigError,
+    ConnectionLost,
+    CorruptLog,
+    DataDirLocked,
+    ErrNoCommit,
+    ForkedProcess,
+    FormatTooNew,
+    IdReused,
+    LeadershipLost,
+    LifecycleError,
+    MaybeApplied,
+    MembershipError,
+    ModuleError,
+    ModuleFailed,
+    NodeRemoved,
+    NoQuorum,
+    NotApplied,
+    NotCaughtUp,
+    NotLeader,
+    NotStarted,
+    Overloaded,
+    ReadFailed,
+    ReentrantCall,
+    Rejected,
+    ServerStopped,
+    SessionExpired,
+    StartFailed,
+    StorageError,
+    StorageFailed,
+    StorageFull,
+    TinyraftError,
+    UnknownMember,
+    WrongCluster,
+    may_have_applied,
+)
+from tinyraft.module import Module
+from tinyraft.server import Server
+
+__all__ = [
+    "AlreadyStarted",
+    "ApplyTimeout",
+    "Caller",
+    "ChangeInProgress",
+    "CommandTooLarge",
+    "Config",
+    "ConfigError",
+    "ConnectionLost",
+    "CorruptLog",
+    "DataDirLocked",
+    "ErrNoCommit",
+    "ForkedProcess",
+    "FormatTooNew",
+    "IdReused",
+    "LeadershipLost",
+    "LifecycleError",
+    "MaybeApplied",
+    "MembershipError",
+    "Module",
+    "ModuleError",
+    "ModuleFailed",
+    "NoQuorum",
+    "NodeRemoved",
+    "NotApplied",
+    "NotCaughtUp",
+    "NotLeader",
+    "NotStarted",
+    "Overloaded",
+    "ReadFailed",
+    "ReentrantCall",
+    "Rejected",
+    "Role",
+    "Server",
+    "ServerStopped",
+    "SessionExpired",
+    "StartFailed",
+    "Status",
+    "StorageError",
+    "StorageFailed",
+    "StorageFull",
+    "TinyraftError",
+    "UnknownMember",
+    "WrongCluster",
+    "__version__",
+    "may_have_applied",
+]

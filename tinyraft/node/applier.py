@@ -1,0 +1,165 @@
+"""Committed entries to the module, in order (dissertation 3.1, 6.3).
+
+Law: one thread, under the module mutex, never under the core's lock. `last_applied` moves before
+anybody is told an outcome, and a waiter that gave up changes nothing. What a module raises is an
+answer; this node's own trouble (memory, files) ends the applying, never skips an entry.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import TypeVar
+
+from tinyraft.core.entry import Entry, EntryKind, Index
+from tinyraft.errors import ModuleError, ModuleFailed, ReentrantCall, Rejected, TinyraftError
+from tinyraft.logs import Log
+from tinyraft.module import Module
+from tinyraft.node.bell import Bell
+from tinyraft.node.waiters import Waiters, overtaken
+
+T = TypeVar("T")
+BATCH_BYTES = 1 << 20
+BATCH_ENTRIES = 64  # between two looks at the mutex, so that readers get their turn
+
+
+class Mutex:
+    """The module mutex: knows its holder, so that a module which calls back is told, not hung."""
+
+    def __init__(self) -> None:
+        """Begin free."""
+        self._lock = Lock()
+        self._holder = 0
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold it.
+
+        Raises:
+            ReentrantCall: This thread holds it already.
+        """
+        self.refuse_reentry()
+        with self._lock:
+            self._holder = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._holder = 0
+
+    def refuse_reentry(self) -> None:
+        """Raise `ReentrantCall` when called from inside a module's callback."""
+        if self._holder == threading.get_ident():
+            raise ReentrantCall("a module can't call its own server from inside a callback")
+
+
+class Applier:
+    """Feeds the module."""
+
+    def __init__(
+        self,
+        module: Module,
+        *,
+        waiters: Waiters,
+        fetch: Callable[[Index, int], list[Entry]],
+        failed: Callable[[ModuleFailed], None],
+        log: Log,
+    ) -> None:
+        """Apply what *fetch(after, max_bytes)* gives; tell *failed* when the module can't go on."""
+        self.mutex = Mutex()
+        self.last_applied: Index = 0
+        self.failure: ModuleFailed | None = None
+        self._module = module
+        self._apply: Callable[[bytes], object] = (
+            module.apply
+        )  # what users write may answer anything
+        self._waiters = waiters
+        self._fetch = fetch
+        self._failed = failed
+        self._log = log
+        self._bell = Bell()
+        self._stopping = False
+
+    def ring(self) -> None:
+        """More may be committed."""
+        self._bell.ring()
+
+    def call(self, function: Callable[[Module], T]) -> T:
+        """Run *function* on the module under the mutex."""
+        if self.failure is not None:
+            raise self.failure
+        with self.mutex.held():
+            return function(self._module)
+
+    # --- the two halves around the module -----------------------------------------------------
+
+    def next_batch(self) -> list[Entry]:
+        """Fetch what is committed and not applied."""
+        return self._fetch(self.last_applied, BATCH_BYTES)[:BATCH_ENTRIES]
+
+    def apply(self, batch: list[Entry]) -> None:
+        """Apply *batch* and answer those who wait for it."""
+        outcomes: list[tuple[bytes | None, TinyraftError | None]] = []
+        with self.mutex.held():
+            for entry in batch:
+                assert entry.index == self.last_applied + 1, "entries are applied in order, once"
+                outcome = self._apply_one(entry)
+                if self.failure is not None:
+                    break
+                self.last_applied = entry.index
+                outcomes.append(outcome)
+        applied = batch[: len(outcomes)]
+        for entry, outcome, at in zip(applied, outcomes, self._waiters.pop(applied), strict=True):
+            for waiter in at or ():
+                if waiter.term == entry.term:
+                    waiter.resolve(*outcome)
+                else:
+                    waiter.resolve(None, overtaken(waiter, entry))
+        if self.failure is not None:
+            self._failed(self.failure)
+
+    def _apply_one(self, entry: Entry) -> tuple[bytes | None, TinyraftError | None]:
+        if entry.kind is not EntryKind.COMMAND:
+            return None, None
+        try:
+            result = self._apply(entry.command)
+        except Rejected as refusal:
+            return None, refusal
+        except (MemoryError, OSError) as error:
+            return self._fail(entry, error)
+        except Exception as error:  # noqa: BLE001  # an answer: one bad command must not kill a cluster
+            self._log.warning("module_error", index=entry.index, error=repr(error), exc_info=True)
+            return None, ModuleError(f"the module raised {error!r} at entry {entry.index}")
+        except BaseException as error:  # noqa: BLE001  # SystemExit and its like: not an answer
+            return self._fail(entry, error)
+        if result is None or isinstance(result, bytes):
+            return result, None
+        kind = type(result).__name__
+        return None, ModuleError(f"the module answered a {kind}, not bytes or None")
+
+    def _fail(self, entry: Entry, error: BaseException) -> tuple[None, None]:
+        self.failure = ModuleFailed(
+            f"the module failed at entry {entry.index} with {error!r}; this node applies nothing"
+            " more: mend the cause and restart it"
+        )
+        self._log.error("module_failed", index=entry.index, error=repr(error), exc_info=True)
+        return None, None
+
+    # --- the thread ---------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Apply until stopped or failed."""
+        while self.failure is None:
+            batch = self.next_batch()
+            if batch:
+                self.apply(batch)
+            elif self._stopping:
+                return
+            else:
+                self._bell.wait()
+
+    def stop(self) -> None:
+        """Let the thread apply what is committed and end."""
+        self._stopping = True
+        self._bell.ring()

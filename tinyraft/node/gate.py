@@ -1,0 +1,337 @@
+"""What the outside may ask of a node, and who may ask it (dissertation 4.4, 6.2).
+
+Law: who speaks is checked before what is said: another cluster, another recipient or another disk
+under a known id never reaches the core. A command that this node can't take is forwarded once, or
+refused with the leader's address; success is never said of a command that was dropped.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from time import monotonic
+from typing import Any
+
+from tinyraft.addresses import dialled
+from tinyraft.core.configuration import AddLearner, Change, Configuration, Member, Relocate
+from tinyraft.core.entry import NodeId, Term
+from tinyraft.core.messages import Reply, Request
+from tinyraft.core.status import Status
+from tinyraft.errors import (
+    ChangeInProgress,
+    CommandTooLarge,
+    ConfigError,
+    IdReused,
+    MembershipError,
+    ModuleFailed,
+    NodeRemoved,
+    NoQuorum,
+    NotLeader,
+    NotStarted,
+    ReadFailed,
+    TinyraftError,
+    WrongCluster,
+)
+from tinyraft.node.node import Node
+from tinyraft.node.waiters import Waiter
+from tinyraft.storage.data_dir import Identity
+from tinyraft.transport.envelope import ID, Envelope, Malformed, shown
+from tinyraft.transport.remote import Applied, Joined, JoinOrder, Remote
+from tinyraft.transport.service import Outcome
+
+MAX_TERM_JUMP = 2**32  # one forged message must not use up the terms for ever
+
+
+class StreamedWaiter(Waiter):
+    """A waiter that knows the number of its command in the caller's stream."""
+
+    __slots__ = ("id",)
+
+    def __init__(self, number: int, on_done: Callable[[Any], None]) -> None:
+        """Answer *on_done* for the command *number*."""
+        super().__init__(on_done)
+        self.id = number
+
+
+class Gate:
+    """The door of one node. Thread-safe."""
+
+    def __init__(
+        self,
+        node: Node,
+        *,
+        identity: Callable[[], Identity],
+        address: str,
+        remote: Remote,
+        module_query: Callable[[bytes], bytes] | None,
+        max_command_bytes: int,
+    ) -> None:
+        """Guard *node*."""
+        self._node = node
+        self._identity = identity
+        self.address = address
+        self._remote = remote
+        self._module_query = module_query
+        self._max_command_bytes = max_command_bytes
+
+    # --- peers --------------------------------------------------------------------------------
+
+    def admit(self, envelope: Envelope) -> None:
+        """Check who speaks.
+
+        Raises:
+            NotStarted: This node has not joined a cluster yet; the sender tries again.
+            WrongCluster: Another cluster, or another recipient.
+            IdReused: Another disk under the id of a member.
+            NodeRemoved: The sender was removed.
+        """
+        identity = self._identity()
+        if not identity.cluster_id:
+            raise NotStarted(f"{identity.node_id} has not finished joining; try again")
+        if envelope.cluster_id != identity.cluster_id:
+            raise WrongCluster(
+                f"{shown(envelope.sender)} is of cluster {shown(envelope.cluster_id)},"
+                f" {identity.node_id} of cluster {identity.cluster_id}: check the addresses"
+            )
+        if envelope.recipient != identity.node_id:
+            raise WrongCluster(
+                f"{envelope.sender} wants {shown(envelope.recipient)}, but this is"
+                f" {identity.node_id}: an address is used twice"
+            )
+        configuration = self._node.configuration()
+        if envelope.sender in configuration.removed:
+            raise NodeRemoved(f"{envelope.sender} was removed; start it with a new NODE_ID")
+        member = configuration.get(envelope.sender)
+        if member is not None and member.incarnation not in (0, envelope.incarnation):
+            raise IdReused(
+                f"{envelope.sender} speaks from another data directory than the member of that"
+                " id: start it with a new NODE_ID, or bring its directory back"
+            )
+
+    def receive(self, request: Request, envelope: Envelope, *, timeout: float) -> Reply:
+        """Take a peer's request; block until the disk vouches for the reply."""
+        self.admit(envelope)
+        if request.term > self._node.leader()[2] + MAX_TERM_JUMP:
+            raise WrongCluster(
+                f"{envelope.sender} claims term {request.term}; nobody gets that far ahead of"
+                f" {self._node.me} by elections"
+            )
+        return self._node.receive(request, sender=envelope.sender, timeout=timeout)
+
+    def peer_lost(self, envelope: Envelope, *, term: Term) -> None:
+        """A leader's stream ended without a goodbye."""
+        self._node.peer_lost(envelope.sender, term=term)
+
+    # --- commands -----------------------------------------------------------------------------
+
+    def apply(self, command: bytes, *, timeout: float, forwarded: bool) -> Applied:
+        """Apply *command* here, or have the leader do it; block for the answer.
+
+        Raises:
+            NotApplied: Nothing was appended; the subclass says why.
+            MaybeApplied: The outcome is unknown; likewise.
+            Rejected: The module's answer.
+            ModuleError: The module raised something else.
+        """
+        self.check_size(command)
+        deadline = monotonic() + timeout
+        while True:
+            if self._node.leads:
+                try:
+                    return self.apply_here(command, deadline=deadline)
+                except NotLeader:
+                    if self._node.leads:
+                        raise  # it hands its leadership over
+            elif leader := self._known_leader():
+                address, refusal = leader
+                if forwarded:
+                    raise refusal
+                return self._remote.apply(address, command, timeout=deadline - monotonic())
+            left = deadline - monotonic()
+            if left <= 0 or not self._node.wait_until(self._can_decide, timeout=left):
+                raise NoQuorum(f"{self._node.me} knew no leader for {timeout:.3g} s")
+
+    def apply_here(self, command: bytes, *, deadline: float | None) -> Applied:
+        """Propose *command* to this very node and wait for the module's answer."""
+        waiter = Waiter()
+        self._node.propose([command], [waiter])
+        try:
+            left = None if deadline is None else deadline - monotonic()
+            result = waiter.wait(left)
+        except TinyraftError:
+            self._node.waiters.discard(waiter)
+            raise
+        return Applied(waiter.index, waiter.term, result)
+
+    def propose(
+        self, commands: Sequence[tuple[int, bytes]], answer: Callable[[Outcome], None]
+    ) -> None:
+        """Propose numbered *commands*; *answer* is called for each, in any order."""
+        waiters: list[StreamedWaiter] = []
+        proposed: list[bytes] = []
+        for number, command in commands:
+            waiter = StreamedWaiter(number, answer)
+            if len(command) > self._max_command_bytes:
+                waiter.resolve(None, self._too_large(command))
+            else:
+                waiters.append(waiter)
+                proposed.append(command)
+        try:
+            self._node.propose(proposed, waiters)
+        except TinyraftError as error:
+            for waiter in waiters:
+                waiter.resolve(None, error)
+
+    def check_size(self, command: bytes) -> None:
+        """Refuse what is too long.
+
+        Raises:
+            CommandTooLarge: It is.
+        """
+        if len(command) > self._max_command_bytes:
+            raise self._too_large(command)
+
+    def _too_large(self, command: bytes) -> CommandTooLarge:
+        return CommandTooLarge(
+            f"a command of {len(command)} bytes; the limit is {self._max_command_bytes}"
+            " (RAFT_MAX_COMMAND_BYTES)"
+        )
+
+    def _known_leader(self) -> tuple[str, NotLeader] | None:
+        leader, address, term = self._node.leader()
+        if leader is None or not address or leader == self._node.me:
+            return None
+        text = f"{self._node.me} does not lead; leader: {leader} at {address}, term {term}"
+        return address, NotLeader(text, leader_id=leader, leader_address=address, term=term)
+
+    def _can_decide(self) -> bool:
+        return self._node.leads or self._known_leader() is not None
+
+    # --- membership ---------------------------------------------------------------------------
+
+    def join(self, order: JoinOrder, *, timeout: float, forwarded: bool) -> Joined:
+        """Let a node in, or dial it elsewhere from now on; block until that is committed.
+
+        Raises:
+            MembershipError: Refused; the subclass says why.
+            NotLeader: Another member leads, and this call was forwarded already.
+            NoQuorum: No leader is known, or it could not commit the change in time.
+        """
+        address = checked_address(order.address)
+        if order.node_id and not ID.fullmatch(order.node_id):
+            raise Malformed(f"node_id {shown(order.node_id)} is no id")
+        deadline = monotonic() + timeout
+        while True:
+            if self._node.leads:
+                try:
+                    return self._join_here(order, address, deadline=deadline)
+                except ChangeInProgress:
+                    pass  # one change at a time: after the present one
+                except NotLeader:
+                    if forwarded:
+                        raise
+            elif leader := self._known_leader():
+                where, refusal = leader
+                if forwarded:
+                    raise refusal
+                return self._remote.join(
+                    where, order, timeout=deadline - monotonic(), forward=False
+                )
+            left = deadline - monotonic()
+            if left <= 0:
+                raise NoQuorum(f"{self._node.me} could not commit the change in {timeout:.3g} s")
+            self._node.wait_for_news(min(left, 0.02))
+
+    def _join_here(self, order: JoinOrder, address: str, *, deadline: float) -> Joined:
+        identity, configuration = self._identity(), self._node.configuration()
+        if order.cluster_id not in ("", identity.cluster_id):
+            raise WrongCluster(
+                f"{shown(order.node_id)} belongs to cluster {shown(order.cluster_id)}, this is"
+                f" cluster {identity.cluster_id}: check RAFT_JOIN and RAFT_DATA_DIR"
+            )
+        node = NodeId(order.node_id) if order.node_id else assigned(configuration, address)
+        index = 0
+        change = self._change_for(order, node, address, configuration)
+        if change is not None:
+            waiter = Waiter()
+            self._node.change_members(change, waiter)
+            waiter.wait(deadline - monotonic())
+            index = waiter.index
+        leader, _, term = self._node.leader()
+        return Joined(node, leader or "", term, identity.cluster_id, index)
+
+    def _change_for(
+        self, order: JoinOrder, node: NodeId, address: str, configuration: Configuration
+    ) -> Change | None:
+        member = configuration.get(node)
+        if member is None:
+            return AddLearner(Member(node, address, False, order.wants_vote, order.incarnation))
+        if order.incarnation and member.incarnation not in (0, order.incarnation):
+            raise IdReused(
+                f"{node} is a member with another data directory: bring that directory back, or"
+                " start with an empty one and a new NODE_ID"
+            )
+        return None if member.address == address else Relocate(node, address)
+
+    # --- reads --------------------------------------------------------------------------------
+
+    def query(self, request: bytes) -> tuple[bytes, int]:
+        """Ask the module's ``query`` under the mutex: as stale as this node is.
+
+        Raises:
+            ReadFailed: The module has none, or it raised or answered something else than bytes.
+        """
+        query = self._module_query
+        if query is None:
+            raise ReadFailed("the module has no query method")
+        try:
+            answer: object = self._node.read(lambda _module: query(request))
+        except (ReadFailed, ModuleFailed):
+            raise
+        except Exception as error:
+            raise ReadFailed(f"the module's query raised {error!r}") from error
+        if not isinstance(answer, bytes):
+            raise ReadFailed(f"the module's query answered a {type(answer).__name__}, not bytes")
+        return answer, self._node.applier.last_applied
+
+    def status(self) -> Status:
+        """Describe this node; the parts are of one moment."""
+        identity = self._identity()
+        return replace(
+            self._node.status(),
+            cluster_id=identity.cluster_id,
+            address=self.address,
+            incarnation=identity.incarnation,
+        )
+
+    def greeting(self) -> tuple[tuple[str, str], ...]:
+        """Say at the start of an answer where the leader is, and which cluster this is."""
+        leader, address, term = self._node.leader()
+        return (
+            ("tinyraft-node", self._node.me),
+            ("tinyraft-cluster", self._identity().cluster_id),
+            ("tinyraft-leader-id", leader or ""),
+            ("tinyraft-leader-address", address),
+            ("tinyraft-leader-term", str(term)),
+        )
+
+
+def checked_address(address: str) -> str:
+    """Return *address* in the form that is dialled.
+
+    Raises:
+        MembershipError: It is no address.
+    """
+    try:
+        return dialled(address)
+    except ConfigError as error:
+        raise MembershipError(f"advertise_addr: {error}") from None
+
+
+def assigned(configuration: Configuration, address: str) -> NodeId:
+    """Choose an id for a node without one: the same again for the same address."""
+    for member in configuration.members:
+        if member.address == address:
+            return member.id
+    return NodeId(str(uuid.uuid4()))

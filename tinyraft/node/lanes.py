@@ -1,0 +1,219 @@
+"""What goes out to one peer: a control lane and a bulk lane (dissertation 3.4, 3.5, 10.2.1).
+
+Law: a lane pulls the newest message when its wire is free, and never blocks another lane: a vote or
+a heartbeat does not wait behind an append that waits for a disk. One ordered stream carries the
+appends, one at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from threading import Event
+from time import monotonic
+from typing import Protocol
+
+from tinyraft.core.entry import NodeId
+from tinyraft.core.messages import AppendEntries, AppendReply, Reply, Request
+from tinyraft.core.raft import Raft
+from tinyraft.logs import Log
+from tinyraft.node.bell import Bell
+
+NOTE_SECONDS = 0.001  # a newer commit index waits this long for an append to ride with
+APPEND_BYTES = 2 << 20  # below gRPC's default limit of 4 MiB
+
+
+class AppendStream(Protocol):
+    """One open stream of appends."""
+
+    def __iter__(self) -> Iterator[AppendReply]:
+        """Give the replies in order; ends, and never raises, when the stream is over."""
+
+    def cancel(self) -> None:
+        """End it from any thread."""
+
+
+class PeerLink(Protocol):
+    """The way to one peer."""
+
+    def call(self, request: Request, *, timeout: float) -> Reply | None:
+        """Send *request* and wait for the reply; None when there was none in *timeout* seconds."""
+
+    def open_stream(self, appends: Iterator[AppendEntries]) -> AppendStream:
+        """Send *appends* as they come; says goodbye when they end."""
+
+    def close(self) -> None:
+        """Break off everything."""
+
+
+Turn = Callable[[Callable[[Raft], object]], object]
+
+
+class Lane:
+    """What both lanes share: a bell, and an end."""
+
+    def __init__(self, peer: NodeId, link: PeerLink, *, raft: Raft, turn: Turn, log: Log) -> None:
+        """Serve *peer* over *link*; every visit to *raft* goes through *turn*."""
+        self.peer = peer
+        self.bell = Bell()
+        self._link = link
+        self._raft = raft
+        self._turn = turn
+        self._log = log
+        self._stopping = Event()
+
+    def ring(self) -> None:
+        """There may be something to send."""
+        self.bell.ring()
+
+    def stop(self) -> None:
+        """Let the lane's thread end; the bulk lane says goodbye."""
+        self._stopping.set()
+        self.ring()
+
+
+class ControlLane(Lane):
+    """Votes, heartbeats, transfers: unary calls with a short deadline."""
+
+    def __init__(
+        self,
+        peer: NodeId,
+        link: PeerLink,
+        *,
+        raft: Raft,
+        turn: Turn,
+        log: Log,
+        timeout: float,
+        silent_too_long: Callable[[], None],
+    ) -> None:
+        """Give a call *timeout* seconds; tell *silent_too_long* when none got through for long."""
+        super().__init__(peer, link, raft=raft, turn=turn, log=log)
+        self._timeout = timeout
+        self._silent_too_long = silent_too_long
+        self._heard_at = monotonic()
+        self._failures = 0
+
+    def next_request(self) -> Request | None:
+        """Take what is due."""
+        request: Request | None = None
+
+        def event(raft: Raft) -> None:
+            nonlocal request
+            request = raft.next_control(self.peer)
+
+        self._turn(event)
+        return request
+
+    def deliver(self, reply: Reply | None) -> None:
+        """Hand a reply to the core, or note that none came."""
+        if reply is None:
+            self._failures += 1
+            if self._failures == 1:
+                self._log.warning("peer_unreachable", peer=self.peer)
+            if monotonic() - self._heard_at > 2 * self._timeout:
+                self._silent_too_long()
+            return
+        if self._failures:
+            self._log.info("peer_reachable", peer=self.peer, failures=self._failures)
+        self._failures, self._heard_at = 0, monotonic()
+        self._turn(lambda raft: raft.answer(reply, sender=self.peer))
+
+    def run(self) -> None:
+        """Send until stopped."""
+        while not self._stopping.is_set():
+            request = self.next_request()
+            if request is None:
+                self.bell.wait()
+            else:
+                self.deliver(self._link.call(request, timeout=self._timeout))
+
+
+class BulkLane(Lane):
+    """Appends: one ordered stream while this node leads.
+
+    The transport's sending thread runs `_appends`, this lane's own thread reads the replies: no
+    hand-off stands between the core and the wire on either way.
+    """
+
+    def __init__(
+        self,
+        peer: NodeId,
+        link: PeerLink,
+        *,
+        raft: Raft,
+        turn: Turn,
+        log: Log,
+        backoff: float,
+    ) -> None:
+        """Wait *backoff* seconds before a broken stream is opened again."""
+        super().__init__(peer, link, raft=raft, turn=turn, log=log)
+        self._backoff = backoff
+        self._stream: AppendStream | None = None
+        self._wire_bell = Bell()  # of the present stream's sending thread
+
+    def ring(self) -> None:
+        """Wake whichever thread looks for appends."""
+        self._wire_bell.ring()
+        self.bell.ring()
+
+    def next_request(self, *, notes: bool) -> tuple[AppendEntries | None, bool]:
+        """Take the next append, one that only tells a newer commit index if *notes* are wanted.
+
+        Returns:
+            The append, and whether there is such a note to be sent a little later.
+        """
+        append: AppendEntries | None = None
+        has_note = False
+
+        def event(raft: Raft) -> None:
+            nonlocal append, has_note
+            leadership = raft.leadership
+            if leadership is not None and (notes or leadership.has_entries(self.peer)):
+                append = raft.next_append(self.peer, max_bytes=APPEND_BYTES)
+            elif leadership is not None:
+                has_note = leadership.has_append(self.peer, commit_index=raft.commit_index)
+
+        self._turn(event)
+        return append, has_note
+
+    def deliver(self, reply: AppendReply) -> None:
+        """Hand a reply to the core."""
+        self._turn(lambda raft: raft.answer(reply, sender=self.peer))
+
+    def lost(self) -> None:
+        """What was in flight was not answered."""
+        self._turn(lambda raft: raft.unreachable(self.peer))
+
+    def break_off(self) -> None:
+        """End the present stream: the peer was silent for too long."""
+        stream = self._stream
+        if stream is not None:
+            stream.cancel()
+
+    def _leads(self) -> bool:
+        return self._raft.leadership is not None and not self._stopping.is_set()
+
+    def _appends(self, over: Event, bell: Bell) -> Iterator[AppendEntries]:
+        while self._leads() and not over.is_set():
+            append, has_note = self.next_request(notes=False)
+            if has_note and not bell.wait(NOTE_SECONDS):
+                append, has_note = self.next_request(notes=True)
+            if append is not None:
+                yield append
+            elif not has_note:
+                bell.wait()
+
+    def run(self) -> None:
+        """Keep a stream open while this node leads, until stopped."""
+        while not self._stopping.is_set():
+            if not self._leads():
+                self.bell.wait()
+                continue
+            over, self._wire_bell = Event(), Bell()
+            self._stream = self._link.open_stream(self._appends(over, self._wire_bell))
+            for reply in self._stream:
+                self.deliver(reply)
+            over.set()
+            self._wire_bell.ring()
+            self.lost()
+            if self._leads():
+                self._stopping.wait(self._backoff)

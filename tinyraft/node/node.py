@@ -1,0 +1,365 @@
+"""The node: one core, one lock, and the threads around them.
+
+Law: `turn` is the only way to the core. Under its lock there is no I/O, no wait, no logging, no
+user code; what a visit leaves to be done is queued before the lock is left, and done outside.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from threading import Condition, Lock
+from time import monotonic, time_ns
+from typing import TypeVar
+
+from tinyraft.core.configuration import Change, Configuration
+from tinyraft.core.effects import Effects, Held, Notice, Synced
+from tinyraft.core.entry import Entry, Index, NodeId, Term
+from tinyraft.core.messages import Reply, Request
+from tinyraft.core.raft import Proposed, Raft
+from tinyraft.core.role import Role
+from tinyraft.core.status import Status
+from tinyraft.errors import (
+    ModuleFailed,
+    NotLeader,
+    NotStarted,
+    ServerStopped,
+    StorageError,
+    StorageFailed,
+    TinyraftError,
+)
+from tinyraft.logs import Log
+from tinyraft.module import Module
+from tinyraft.node.applier import Applier
+from tinyraft.node.loop import Loop
+from tinyraft.node.peers import Connect, Peers
+from tinyraft.node.ticker import Ticker, tick_seconds
+from tinyraft.node.waiters import Waiter, Waiters
+from tinyraft.node.writer import Journal, Writer
+
+T = TypeVar("T")
+WARNINGS = {"stepped_down", "log_cut", "transfer_failed", "impossible_reply"}
+DEBUG = {"voted"}
+
+
+class Node:
+    """A member at work. All methods are thread-safe."""
+
+    def __init__(
+        self,
+        raft: Raft,
+        *,
+        module: Module,
+        journal: Journal,
+        connect: Connect,
+        election_timeout: float,
+        log: Log,
+        on_failure: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Put a node together; nothing runs before `start`."""
+        self.me = raft.me
+        self.failure: TinyraftError | None = None
+        self._raft = raft
+        self._lock = Lock()  # guards _raft and the order of what leaves it
+        self._log = log
+        self._on_failure = on_failure
+        self._stopping = False
+        self._leader: tuple[Role, NodeId | None, Term] = (Role.FOLLOWER, None, 0)
+        self._ready_term: Term = 0
+        self._configuration: Configuration | None = raft.configuration
+        self._news = Condition()  # guards nothing; leaf: told when role, leader or members change
+        self.waiters = Waiters()
+        self.writer = Writer(journal, on_synced=self._synced)
+        self.applier = Applier(
+            module, waiters=self.waiters, fetch=self._committed, failed=self._module_failed, log=log
+        )
+        self._peers = Peers(
+            me=raft.me,
+            connect=connect,
+            turn=self.turn,
+            died=self.died,
+            election_timeout=election_timeout,
+            log=log,
+        )
+        self._ticker = Ticker(self._tick, seconds=tick_seconds(election_timeout), log=log)
+        prefix = f"tinyraft-{raft.me}"
+        self._ticker_loop = Loop(f"{prefix}-ticker", self._ticker.run, died=self.died)
+        self._writer_loop = Loop(f"{prefix}-writer", self.writer.run, died=self.died)
+        self._applier_loop = Loop(f"{prefix}-applier", self.applier.run, died=self.died)
+
+    # --- visits to the core -------------------------------------------------------------------
+
+    def turn(self, event: Callable[[Raft], T]) -> T:
+        """Let *event* happen to the core, and queue what follows from it.
+
+        Raises:
+            TinyraftError: The core refused, and nothing changed; or the node has failed.
+        """
+        try:
+            with self._lock:
+                if self.failure is not None and not isinstance(self.failure, ModuleFailed):
+                    raise self.failure
+                result = event(self._raft)
+                notices = self._dispatch(self._raft.take())
+        except TinyraftError:
+            raise
+        except Exception as error:
+            self.died(threading.current_thread().name, error)
+            raise
+        if notices:
+            self._report(notices)
+        return result
+
+    def _dispatch(self, effects: Effects) -> Sequence[Notice]:
+        """Queue *effects*. Under the core's lock, so the writer's queue has the core's order."""
+        if effects.write is not None:
+            self.writer.put(effects.write)
+        if effects.bulk:
+            self._peers.ring_bulk(effects.bulk)
+        if effects.control:
+            self._peers.ring_control(effects.control)
+        if effects.commits:
+            self.applier.ring()
+        if effects.configuration is not None:
+            self._configuration = effects.configuration
+        raft = self._raft
+        leader = (raft.role, raft.leader_id, raft.term)
+        if leader != self._leader:
+            self._leader = leader
+            self._peers.ring_all()
+            with self._news:
+                self._news.notify_all()
+        return effects.notices
+
+    def _report(self, notices: Sequence[Notice]) -> None:
+        for notice in notices:
+            if notice.name in WARNINGS:
+                self._log.warning(notice.name, **notice.facts)
+            elif notice.name in DEBUG:
+                self._log.debug(notice.name, **notice.facts)
+            else:
+                self._log.info(notice.name, **notice.facts)
+
+    def _synced(self, synced: Synced) -> None:
+        self.turn(lambda raft: raft.synced(synced))
+
+    def _committed(self, after: Index, max_bytes: int) -> list[Entry]:
+        return self.turn(lambda raft: raft.committed(after, max_bytes=max_bytes))
+
+    def _tick(self) -> None:
+        configuration: Configuration | None = None
+
+        def event(raft: Raft) -> None:
+            nonlocal configuration
+            raft.tick()
+            configuration, self._configuration = self._configuration, None
+
+        self.turn(event)
+        if configuration is not None:
+            self._peers.reconcile(configuration, self._raft)
+            self._peers.ring_all()
+
+    # --- what others ask of this node ---------------------------------------------------------
+
+    def receive(self, request: Request, *, sender: NodeId, timeout: float) -> Reply:
+        """Take a peer's request; block until the disk vouches for the reply.
+
+        Raises:
+            TimeoutError: The disk took longer than *timeout* seconds.
+            StorageFailed: The disk failed.
+        """
+        reply = self.turn(lambda raft: raft.step(request, sender=sender))
+        if isinstance(reply, Held):
+            return reply.release(self.writer.wait(reply.after, timeout=timeout))
+        return reply
+
+    def peer_lost(self, peer: NodeId, *, term: Term) -> None:
+        """The stream of appends from *peer*, last of *term*, ended without a goodbye."""
+        if not self._stopping and self.failure is None:
+            self.turn(lambda raft: raft.peer_lost(peer, term=term))
+
+    def propose(self, commands: Sequence[bytes], waiters: Sequence[Waiter]) -> Proposed:
+        """Append *commands*; each of *waiters* is answered when its own is applied.
+
+        Raises:
+            NotApplied: Nothing was appended; the subclass says why.
+        """
+        self.applier.mutex.refuse_reentry()
+        time_us = time_ns() // 1000
+
+        def event(raft: Raft) -> Proposed:
+            proposed = raft.propose(commands, time_us=time_us)
+            self.waiters.add(waiters, first=proposed.first, term=proposed.term)
+            return proposed
+
+        return self._admit(event)
+
+    def change_members(self, change: Change, waiter: Waiter) -> Proposed:
+        """Append a change of membership; *waiter* is answered when it is committed."""
+
+        def event(raft: Raft) -> Proposed:
+            proposed = raft.change_members(change)
+            self.waiters.add([waiter], first=proposed.first, term=proposed.term)
+            return proposed
+
+        return self._admit(event)
+
+    def _admit(self, event: Callable[[Raft], Proposed]) -> Proposed:
+        """Let *event* append something, unless this node is on its way out."""
+
+        def admitted(raft: Raft) -> Proposed:
+            if self._stopping:
+                raise raft.not_leader("is shutting down")
+            leadership, broken = raft.leadership, self.applier.failure
+            if broken is not None and leadership is not None and leadership.transfer is None:
+                raise broken  # nobody can take over from here
+            return event(raft)
+
+        try:
+            return self.turn(admitted)
+        except (ServerStopped, StorageError, NotStarted) as error:  # raised before the event
+            raise NotLeader(f"{self.me} does not work any more: {error}") from error
+
+    def read(self, function: Callable[[Module], T]) -> T:
+        """Run *function* on the module under the mutex: as stale as this node is."""
+        return self.applier.call(function)
+
+    def leader(self) -> tuple[NodeId | None, str, Term]:
+        """Tell who leads, where that is dialled, and in which term."""
+        with self._lock:
+            raft = self._raft
+            return raft.leader_id, raft.configuration.address_of(raft.leader_id), raft.term
+
+    @property
+    def leads(self) -> bool:
+        """Whether this node leads, as far as it knows."""
+        return self._leader[0] is Role.LEADER and self.failure is None
+
+    def status(self) -> Status:
+        """Describe this node; the parts are of one moment."""
+        applied = self.applier.last_applied
+        with self._lock:
+            raft = self._raft
+            commit, log = raft.commit_index, raft.log
+            current = raft.leader_id is not None and log.term_at(commit) == raft.term
+            if current and applied >= commit and self.failure is None:
+                self._ready_term = raft.term
+            return Status(
+                node_id=raft.me,
+                cluster_id="",
+                address=raft.configuration.address_of(raft.me),
+                role=raft.role,
+                term=raft.term,
+                leader_id=raft.leader_id or "",
+                leader_address=raft.configuration.address_of(raft.leader_id),
+                commit_index=commit,
+                last_applied=applied,
+                last_index=log.last_index,
+                durable_index=log.durable_index,
+                members=raft.configuration.members,
+                is_ready=current and self._ready_term == raft.term and self.failure is None,
+                failed=str(self.failure or ""),
+                incarnation=0,
+            )
+
+    def configuration(self) -> Configuration:
+        """Return the configuration in force."""
+        with self._lock:
+            return self._raft.configuration
+
+    def wait_until(self, condition: Callable[[], T | None], *, timeout: float | None) -> T | None:
+        """Wait for *condition* to give something; None when *timeout* seconds passed.
+
+        It is looked at whenever role, leader or members change, and every 20 ms.
+        """
+        deadline = None if timeout is None else monotonic() + timeout
+        while True:
+            found = condition()
+            if found:
+                return found
+            left = 0.02 if deadline is None else min(0.02, deadline - monotonic())
+            if left <= 0 or self._stopping or self.failure is not None:
+                return None
+            self.wait_for_news(left)
+
+    def wait_for_news(self, timeout: float) -> None:
+        """Wait until role, leader or members change, at most *timeout* seconds."""
+        with self._news:
+            self._news.wait(timeout)
+
+    # --- life and death -----------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the threads."""
+        for loop in (self._writer_loop, self._applier_loop, self._ticker_loop):
+            loop.start()
+
+    def died(self, thread: str, error: BaseException) -> None:
+        """Stop working: a thread ended with *error*. Anybody who waits is told."""
+        if isinstance(error, StorageError):
+            failure: TinyraftError = error
+        else:
+            failure = ServerStopped(f"{self.me} stopped: {thread} ended with {error!r}")
+        if self.failure is not None and not isinstance(self.failure, ModuleFailed):
+            return
+        self.failure = failure
+        self._log.error(
+            "node_failed", thread=thread, error=repr(error), exc_info=(type(error), error, None)
+        )
+        storage = failure if isinstance(failure, StorageFailed) else StorageFailed(str(failure))
+        self.writer.fail(storage)
+        self._ticker.stop()
+        self._peers.say_goodbye()
+        self.answer_everybody(f"{self.me} stopped working: {failure}")
+        self._on_failure()
+
+    def _module_failed(self, failure: ModuleFailed) -> None:
+        self.failure = failure
+        self.turn(Raft.become_reluctant)
+        for waiter in self.waiters.pop_all():
+            waiter.resolve(None, failure)
+        self._on_failure()
+
+    def answer_everybody(self, why: str) -> None:
+        """Tell all who wait that the outcome won't be known here."""
+        for waiter in self.waiters.pop_all():
+            waiter.resolve(None, ServerStopped(f"{why}; entry {waiter.index} may be applied"))
+
+    def hand_over(self, *, timeout: float) -> None:
+        """Give leadership to the best voter, and wait at most *timeout* seconds for it."""
+        self._stopping = True
+        try:
+            self.turn(Raft.transfer)
+        except TinyraftError:
+            return  # does not lead, nobody can take it, or failed: nothing to hand over
+        deadline = monotonic() + timeout
+        while self.leads and monotonic() < deadline:
+            self.wait_for_news(0.02)
+
+    def finish_commands(self, *, timeout: float) -> None:
+        """Wait at most *timeout* seconds for the answers that are still owed."""
+        deadline = monotonic() + timeout
+        while len(self.waiters) and monotonic() < deadline and self.failure is None:
+            self.wait_for_news(0.01)
+
+    def stop(self, *, deadline: float) -> list[str]:
+        """End every thread until *deadline* (monotonic); name those that did not."""
+        self._stopping = True
+        self._peers.say_goodbye()
+        self._ticker.stop()
+        late = [] if self._ticker_loop.join(left(deadline)) else ["ticker"]
+        self._peers.close(deadline=deadline)
+        self.writer.stop()
+        late += [] if self._writer_loop.join(left(deadline)) else ["writer"]
+        self.applier.stop()
+        late += [] if self._applier_loop.join(left(deadline)) else ["applier"]
+        self.answer_everybody(f"{self.me} was shut down")
+        self.writer.fail(StorageFailed(f"{self.me} was shut down"))
+        if self.failure is None:
+            self.failure = NotStarted(f"{self.me} was shut down")
+        return late
+
+
+def left(deadline: float) -> float:
+    """Seconds until *deadline*, not below a tenth."""
+    return max(0.1, deadline - monotonic())

@@ -1,0 +1,142 @@
+"""The lanes to all present peers: made, moved and ended as the configuration changes.
+
+Law: reconciled by one thread (the ticker's), looked up by any; the table is replaced, never
+changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Protocol
+
+from tinyraft.core.configuration import Configuration
+from tinyraft.core.entry import NodeId
+from tinyraft.core.raft import Raft
+from tinyraft.logs import Log
+from tinyraft.node.lanes import BulkLane, ControlLane, PeerLink, Turn
+from tinyraft.node.loop import Loop
+
+
+class Connect(Protocol):
+    """Makes the link to one peer."""
+
+    def __call__(self, peer: NodeId, address: str, /) -> PeerLink:
+        """Return a link; nothing is dialled yet."""
+
+
+@dataclass(slots=True)
+class Peer:
+    """One peer's lanes, threads and link."""
+
+    address: str
+    link: PeerLink
+    control: ControlLane
+    bulk: BulkLane
+    loops: tuple[Loop, Loop]
+
+    def stop(self) -> None:
+        """Let both threads end."""
+        self.control.stop()
+        self.bulk.stop()
+
+
+class Peers:
+    """Every peer that the configuration in force names."""
+
+    def __init__(
+        self,
+        *,
+        me: NodeId,
+        connect: Connect,
+        turn: Turn,
+        died: Callable[[str, BaseException], None],
+        election_timeout: float,
+        log: Log,
+    ) -> None:
+        """Begin with nobody."""
+        self._me = me
+        self._connect = connect
+        self._turn = turn
+        self._died = died
+        self._election_timeout = election_timeout
+        self._log = log
+        self._peers: dict[NodeId, Peer] = {}
+        self._gone: list[Peer] = []
+
+    def reconcile(self, configuration: Configuration, raft: Raft) -> None:
+        """Serve exactly the members of *configuration*. Does not wait for the threads that end."""
+        wanted = {m.id: m.address for m in configuration.members if m.id != self._me}
+        peers = dict(self._peers)
+        for node, peer in self._peers.items():
+            if wanted.get(node) != peer.address:
+                peer.stop()
+                peer.link.close()
+                self._gone.append(peers.pop(node))
+        for node, address in wanted.items():
+            if node not in peers:
+                peers[node] = self._open(node, address, raft)
+        self._peers = peers
+
+    def _open(self, node: NodeId, address: str, raft: Raft) -> Peer:
+        link = self._connect(node, address)
+        bulk = BulkLane(
+            node,
+            link,
+            raft=raft,
+            turn=self._turn,
+            log=self._log,
+            backoff=min(0.1, self._election_timeout / 10),
+        )
+        control = ControlLane(
+            node,
+            link,
+            raft=raft,
+            turn=self._turn,
+            log=self._log,
+            timeout=max(0.1, self._election_timeout / 2),
+            silent_too_long=bulk.break_off,
+        )
+        prefix = f"tinyraft-{self._me}"
+        loops = (
+            Loop(f"{prefix}-control-{node}", control.run, died=self._died),
+            Loop(f"{prefix}-bulk-{node}", bulk.run, died=self._died),
+        )
+        for loop in loops:
+            loop.start()
+        return Peer(address, link, control, bulk, loops)
+
+    def ring_control(self, nodes: Iterable[NodeId]) -> None:
+        """Wake the control lanes of *nodes*. Called under the core's lock."""
+        for node in nodes:
+            peer = self._peers.get(node)
+            if peer is not None:
+                peer.control.ring()
+
+    def ring_bulk(self, nodes: Iterable[NodeId]) -> None:
+        """Wake the bulk lanes of *nodes*. Called under the core's lock."""
+        for node in nodes:
+            peer = self._peers.get(node)
+            if peer is not None:
+                peer.bulk.ring()
+
+    def ring_all(self) -> None:
+        """Wake every lane: the role changed, or there are new peers."""
+        for peer in self._peers.values():
+            peer.control.ring()
+            peer.bulk.ring()
+
+    def say_goodbye(self) -> None:
+        """Let the lanes end; open streams say that they end on purpose."""
+        for peer in self._peers.values():
+            peer.stop()
+
+    def close(self, *, deadline: float) -> None:
+        """Wait for the threads until *deadline* (monotonic), then break their links off."""
+        everybody = [*self._peers.values(), *self._gone]
+        for patient in (True, False):
+            for peer in everybody:
+                for loop in peer.loops:
+                    loop.join(max(0.0, deadline - monotonic()) / 2 if patient else 1.0)
+                peer.link.close()

@@ -1,0 +1,103 @@
+"""Who waits for which entry.
+
+Law: an answer belongs to (index, term). A proposal that was cut from this log is not known to be
+lost: it may live elsewhere and return (dissertation figure 3.7), so its waiter is told "not
+applied" only when a different entry is committed in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from threading import Lock
+
+from tinyraft.core.entry import Entry, Index, Term
+from tinyraft.errors import ApplyTimeout, NotLeader, TinyraftError
+
+
+class Waiter:
+    """One proposed command. Waited for by one thread, or answered by a call of *on_done*."""
+
+    __slots__ = ("_done", "_on_done", "error", "index", "result", "term")
+
+    def __init__(self, on_done: Callable[[Waiter], None] | None = None) -> None:
+        """Begin without an answer."""
+        self.index: Index = 0
+        self.term: Term = 0
+        self.result: bytes | None = None
+        self.error: TinyraftError | None = None
+        self._on_done = on_done
+        self._done = Lock()
+        self._done.acquire()
+
+    def resolve(self, result: bytes | None, error: TinyraftError | None) -> None:
+        """Give the answer. Called once, outside all locks."""
+        self.result, self.error = result, error
+        self._done.release()
+        if self._on_done is not None:
+            self._on_done(self)
+
+    def wait(self, timeout: float | None) -> bytes | None:
+        """Block for the answer.
+
+        Raises:
+            ApplyTimeout: *timeout* seconds passed.
+            TinyraftError: Whatever the outcome was.
+        """
+        if not self._done.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+            raise ApplyTimeout(
+                f"no answer within {timeout:.3g} s; entry {self.index} of term {self.term} was"
+                " appended and may still be applied"
+            )
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+
+class Waiters:
+    """All that wait, by index. Thread-safe; its lock is a leaf."""
+
+    def __init__(self) -> None:
+        """Begin with nobody."""
+        self._lock = Lock()  # guards _by_index; leaf
+        self._by_index: dict[Index, list[Waiter]] = {}
+
+    def add(self, waiters: Sequence[Waiter], *, first: Index, term: Term) -> None:
+        """Let *waiters* wait for consecutive entries. Called under the core's lock."""
+        with self._lock:
+            for index, waiter in enumerate(waiters, first):
+                waiter.index, waiter.term = index, term
+                self._by_index.setdefault(index, []).append(waiter)
+
+    def discard(self, waiter: Waiter) -> None:
+        """Forget one that has given up; the command takes its course."""
+        with self._lock:
+            at = self._by_index.get(waiter.index, [])
+            if waiter in at:
+                at.remove(waiter)
+                if not at:
+                    del self._by_index[waiter.index]
+
+    def pop(self, entries: Iterable[Entry]) -> list[list[Waiter] | None]:
+        """Take out who waits at the places of *entries*, place by place."""
+        with self._lock:
+            return [self._by_index.pop(entry.index, None) for entry in entries]
+
+    def pop_all(self) -> list[Waiter]:
+        """Take everybody out."""
+        with self._lock:
+            everybody = [waiter for at in self._by_index.values() for waiter in at]
+            self._by_index.clear()
+        return everybody
+
+    def __len__(self) -> int:
+        """Count who waits."""
+        return len(self._by_index)
+
+
+def overtaken(waiter: Waiter, entry: Entry) -> NotLeader:
+    """Make the error for a command in whose place *entry* was committed."""
+    return NotLeader(
+        f"leadership changed: entry {waiter.index} of term {waiter.term} was replaced by one of"
+        f" term {entry.term}; the command has no effect",
+        term=entry.term,
+    )

@@ -1,0 +1,114 @@
+"""Group commit: everything queued becomes one write and one sync (dissertation 10.2.2).
+
+Law: writes reach the disk in the order in which the core numbered them, and `Synced` is made here
+and nowhere else, after a sync that returned. A failed write or sync ends the writer for good: no
+mark is ever synced again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from threading import Condition, Lock
+from time import monotonic
+from typing import Protocol
+
+from tinyraft.core.effects import Mark, Synced, Write
+from tinyraft.errors import StorageFailed
+from tinyraft.node.bell import Bell
+
+
+class Journal(Protocol):
+    """What the writer needs of the write-ahead log."""
+
+    def write(self, writes: Sequence[Write]) -> None:
+        """Write, without a promise."""
+
+    def sync(self) -> None:
+        """Make everything written durable."""
+
+
+class Writer:
+    """The queue to the disk, and its one thread's two halves."""
+
+    def __init__(self, journal: Journal, *, on_synced: Callable[[Synced], None]) -> None:
+        """Write to *journal*; tell *on_synced* (which takes the core's lock) after each sync."""
+        self._journal = journal
+        self._on_synced = on_synced
+        self._lock = Lock()  # guards _queue, _synced, _failure; leaf
+        self._queue: list[Write] = []
+        self._synced = Synced(0)
+        self._failure: StorageFailed | None = None
+        self._progress = Condition(self._lock)
+        self._work = Bell()
+        self._stopping = False
+
+    def put(self, write: Write) -> None:
+        """Queue *write*. Called under the core's lock, so that queue order is core order."""
+        with self._lock:
+            self._queue.append(write)
+        self._work.ring()
+
+    def wait(self, mark: Mark, *, timeout: float | None) -> Synced:
+        """Block until *mark* is on disk.
+
+        Raises:
+            StorageFailed: The disk failed.
+            TimeoutError: *timeout* seconds passed.
+        """
+        deadline = None if timeout is None else monotonic() + timeout
+        with self._lock:
+            while self._synced < mark:
+                if self._failure is not None:
+                    raise self._failure
+                left = None if deadline is None else deadline - monotonic()
+                if left is not None and left <= 0:
+                    raise TimeoutError(f"the disk did not answer within {timeout:.3g} s")
+                self._progress.wait(left)
+            return self._synced
+
+    # --- the two halves around the sync ------------------------------------------------------
+
+    def next_batch(self) -> list[Write]:
+        """Take everything queued."""
+        with self._lock:
+            batch, self._queue = self._queue, []
+        return batch
+
+    def persist(self, batch: Sequence[Write]) -> None:
+        """Write and sync *batch*: the blocking call."""
+        self._journal.write(batch)
+        self._journal.sync()
+
+    def finish(self, batch: Sequence[Write]) -> None:
+        """Open what was held for *batch*."""
+        synced = Synced(batch[-1].mark)
+        with self._lock:
+            assert synced > self._synced, "marks are written in order"
+            self._synced = synced
+            self._progress.notify_all()
+        self._on_synced(synced)
+
+    # --- the thread ---------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Write until stopped, and then what is still queued."""
+        while True:
+            batch = self.next_batch()
+            if batch:
+                self.persist(batch)
+                self.finish(batch)
+            elif self._stopping:
+                return
+            else:
+                self._work.wait()
+
+    def stop(self) -> None:
+        """Let the thread drain the queue and end."""
+        self._stopping = True
+        self._work.ring()
+
+    def fail(self, failure: StorageFailed) -> None:
+        """Refuse everybody who waits, now and later."""
+        with self._lock:
+            self._failure = self._failure or failure
+            self._progress.notify_all()

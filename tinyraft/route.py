@@ -1,0 +1,53 @@
+"""Where to look for the leader next: the caller's decisions without its threads (dissertation 6.2).
+
+Law: pure; chance is handed in. A hint carries its term, so that an old one never replaces a newer
+one and two nodes that point at each other don't keep a caller running in a circle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+FIRST_PAUSE = 0.01
+LONGEST_PAUSE = 0.2
+
+
+class Route:
+    """The addresses, the best hint, and how long to wait when nobody leads."""
+
+    def __init__(self, addresses: Sequence[str], *, random: Random) -> None:
+        """Begin with the first of *addresses*."""
+        self._addresses = list(addresses)
+        self._random = random
+        self._at = 0
+        self._hint = ""
+        self._hint_term = 0
+        self._failures = 0
+
+    def next(self) -> str:
+        """Choose the address to try: where the leader is said to be, else one after another."""
+        if self._hint:
+            hint, self._hint = self._hint, ""
+            return hint
+        address = self._addresses[self._at % len(self._addresses)]
+        self._at += 1
+        return address
+
+    def hint(self, address: str, *, term: int) -> bool:
+        """Learn where the leader of *term* is; tell whether that is worth a try at once."""
+        if not address or term < self._hint_term:
+            return False
+        is_news = term > self._hint_term
+        self._hint, self._hint_term = address, term
+        return is_news
+
+    def found(self) -> None:
+        """The leader was found."""
+        self._failures = 0
+
+    def pause(self) -> float:
+        """Seconds to wait after a round in vain: growing, and never two callers alike."""
+        longest = min(LONGEST_PAUSE, FIRST_PAUSE * (1 << min(self._failures, 10)))
+        self._failures += 1
+        return longest * (0.5 + self._random.random() / 2)

@@ -1,0 +1,483 @@
+"""One node of a cluster, beside the program's own code.
+
+Law: wires, starts and shuts down; decides nothing. `start` either holds everything (identity, lock,
+recovered log, port) or has left nothing behind.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import socket
+import threading
+import uuid
+from collections.abc import Callable
+from contextlib import ExitStack
+from time import monotonic
+from types import TracebackType
+from typing import Literal, Self, TypeVar
+
+import grpc
+
+from tinyraft.addresses import is_wildcard, join_address, split_address
+from tinyraft.caller import Caller
+from tinyraft.config import Config
+from tinyraft.core.configuration import Configuration, Member
+from tinyraft.core.effects import HardState, Mark, Write
+from tinyraft.core.entry import EntryKind, NodeId, make_entry
+from tinyraft.core.raft import Raft, Settings
+from tinyraft.core.status import Status
+from tinyraft.errors import (
+    AlreadyStarted,
+    ConfigError,
+    CorruptLog,
+    NotLeader,
+    NotStarted,
+    ReadFailed,
+    StartFailed,
+)
+from tinyraft.logs import Log
+from tinyraft.module import Module
+from tinyraft.node.gate import Gate
+from tinyraft.node.joiner import Joiner
+from tinyraft.node.loop import Loop
+from tinyraft.node.node import Node
+from tinyraft.node.ticker import tick_seconds
+from tinyraft.storage.data_dir import DataDir, Identity, new_identity
+from tinyraft.storage.disk import RealDisk
+from tinyraft.storage.recovery import Recovered
+from tinyraft.storage.wal import Wal
+from tinyraft.transport.envelope import Envelope
+from tinyraft.transport.guard import Guard, OwnerProcess
+from tinyraft.transport.link import Link
+from tinyraft.transport.options import check_bind, peer_options, server_options
+from tinyraft.transport.pool import DaemonPool
+from tinyraft.transport.pools import Pools
+from tinyraft.transport.remote import Remote
+from tinyraft.transport.service import Service, register
+
+T = TypeVar("T")
+
+PROBE_SECONDS = 2.0
+
+
+class Running:
+    """Everything that a started server holds."""
+
+    def __init__(self, *, node: Node, gate: Gate, joiner: Joiner, joiner_loop: Loop) -> None:
+        """Hold what shutdown needs to end."""
+        self.node = node
+        self.gate = gate
+        self.joiner = joiner
+        self.joiner_loop = joiner_loop
+
+
+class Server:
+    """One member of a cluster. Use it as a context manager, or `start` and `shutdown` it.
+
+    All methods may be called from any thread. After a fork every method raises `ForkedProcess`:
+    start a server in the process that uses it.
+
+    .. versionadded:: 0.1.0
+    """
+
+    def __init__(
+        self, config: Config, module: Module, *, grpc_server: grpc.Server | None = None
+    ) -> None:
+        """Prepare a node; nothing is opened or started yet.
+
+        Args:
+            config: Who the node is and where its data lives.
+            module: The program's state machine; see `Module`.
+            grpc_server: A server of the program, not yet started, that is to host the node's
+                services beside its own; it must listen at ``config.listen_address``, and the
+                program starts and stops it. Without one the node makes its own.
+        """
+        self.config = config
+        self._module = module
+        self._grpc_server = grpc_server
+        self._lock = threading.Lock()  # guards the life cycle
+        self._owner = OwnerProcess("this tinyraft.Server")
+        self._running: Running | None = None
+        self._was_started = False
+        self._caller: Caller | None = None
+        self._ending = ExitStack()
+        self._guard: Guard | None = None
+        self._log = Log("server", node=config.node_id)
+        self._pools = Pools(config.node_id or "node")
+        self.servicer = Service(self._gate, self._pools)
+        if grpc_server is not None:
+            register(self.servicer, grpc_server)
+
+    # --- life ---------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Open the data directory, recover, listen, and begin to take part.
+
+        Returns when the identity, the directory's lock, the recovered log and the port are held.
+        Joining a cluster and electing a leader go on behind; see `wait_ready`.
+
+        Raises:
+            AlreadyStarted: It was started before, even if it was shut down since.
+            ConfigError: ``NODE_ID`` differs from the directory's, or the node has no way in.
+            StartFailed: The port is taken, or a bootstrap would found a second cluster.
+            DataDirLocked: Another process holds the directory.
+            CorruptLog: Synced bytes are damaged; the node must not take part.
+            StorageFailed: The directory can't be read or written.
+        """
+        self._owner.check()
+        with self._lock:
+            if self._was_started:
+                raise AlreadyStarted("a Server is started once; make a new one")
+            with ExitStack() as undo:
+                running = self._open(undo)
+                self._ending = undo.pop_all()
+            self._was_started = True
+            self._running = running
+            running.node.start()
+            running.joiner_loop.start()
+            self._guard = Guard(f"tinyraft-{running.node.me}-guard", self.shutdown)
+            self._guard.start()
+            self._log.info("started", address=running.gate.address)
+
+    def _open(self, undo: ExitStack) -> Running:
+        config = self.config
+        for warning in config.warnings:
+            self._log.warning("config", warning=warning)
+        data_dir = DataDir.open(RealDisk(), config.data_dir)
+        undo.callback(data_dir.close)
+        options = peer_options(config.timeout, max_command_bytes=config.max_command_bytes)
+        node_id = NodeId(self._node_id(data_dir))
+        remote = Remote(me=node_id, options=options)
+        undo.callback(remote.close)
+        self._log = Log("server", node=node_id)
+        address = self._listen(undo)
+        wal, recovered = self._recover(data_dir, node_id, address, remote)
+        undo.callback(wal.close)
+
+        def identity() -> Identity:
+            assert data_dir.identity is not None, "made before anything is served"
+            return data_dir.identity
+
+        def connect(peer: NodeId, where: str) -> Link:
+            me = identity()
+            envelope = Envelope(me.cluster_id, me.node_id, peer, me.incarnation, me.recovery_epoch)
+            log = Log("peers", node=node_id)
+            return Link(where, envelope=envelope, options=options, log=log)
+
+        def joined(cluster_id: str) -> None:
+            me = identity()
+            data_dir.save_identity(
+                Identity(me.node_id, cluster_id, me.incarnation, me.recovery_epoch)
+            )
+
+        node = Node(
+            self._make_raft(node_id, recovered),
+            module=self._module,
+            journal=wal,
+            connect=connect,
+            election_timeout=config.timeout,
+            log=Log("node", node=node_id),
+        )
+        gate = Gate(
+            node,
+            identity=identity,
+            address=address,
+            remote=remote,
+            module_query=getattr(self._module, "query", None),
+            max_command_bytes=config.max_command_bytes,
+        )
+        joiner = Joiner(
+            node,
+            gate,
+            identity=identity,
+            joined=joined,
+            remote=remote,
+            address=address,
+            ask=config.join,
+            wants_vote=config.voter,
+            log=Log("joiner", node=node_id),
+        )
+        loop = Loop(f"tinyraft-{node_id}-joiner", joiner.run, died=node.died)
+        return Running(node=node, gate=gate, joiner=joiner, joiner_loop=loop)
+
+    def _node_id(self, data_dir: DataDir) -> str:
+        wanted, identity = self.config.node_id, data_dir.identity
+        if identity is None:
+            return wanted or str(uuid.uuid4())
+        if wanted not in ("", identity.node_id):
+            raise ConfigError(
+                [
+                    f"NODE_ID={wanted!r}: the data directory {self.config.data_dir} belongs to"
+                    f" {identity.node_id!r}; unset NODE_ID, or use another directory"
+                ]
+            )
+        return identity.node_id
+
+    def _recover(
+        self, data_dir: DataDir, node_id: NodeId, address: str, remote: Remote
+    ) -> tuple[Wal, Recovered]:
+        """Open identity and log, in an order in which a crash leaves nothing half founded."""
+        config, disk = self.config, RealDisk()
+        if data_dir.identity is None:
+            if not config.bootstrap and not config.join:
+                raise ConfigError(
+                    [
+                        f"RAFT_DATA_DIR={str(config.data_dir)!r} is empty, so the node must found a"
+                        " cluster (RAFT_BOOTSTRAP=true) or join one (RAFT_JOIN=host:port,...)"
+                    ]
+                )
+            if config.bootstrap:
+                self._refuse_second_cluster(remote)
+            data_dir.save_identity(new_identity(node_id))
+        identity = data_dir.identity
+        assert identity is not None, "just saved"
+        if identity.cluster_id and not has_segments(data_dir):
+            raise CorruptLog(
+                f"{data_dir.wal_directory} is empty, but {node_id} belongs to cluster"
+                f" {identity.cluster_id}: bring the log back, or start with an empty data directory"
+                " and a new NODE_ID",
+                path=str(data_dir.wal_directory),
+                offset=-1,
+            )
+        wal, recovered = Wal.open(
+            disk, data_dir.wal_directory, log_id=identity.incarnation >> 1 | 1
+        )
+        for notice in recovered.notices:
+            self._log.warning(notice.name, **notice.facts)
+        if not identity.cluster_id and (config.bootstrap or recovered.entries):
+            recovered = self._found(data_dir, address, wal, recovered)
+        return wal, recovered
+
+    def _refuse_second_cluster(self, remote: Remote) -> None:
+        for address in self.config.join:
+            cluster = remote.cluster_at(address, timeout=PROBE_SECONDS)
+            if cluster:
+                raise StartFailed(
+                    f"RAFT_BOOTSTRAP: cluster {cluster} answers at {address}, and this data"
+                    f" directory ({self.config.data_dir}) is empty: this node's disk was lost."
+                    " Unset RAFT_BOOTSTRAP and join with a new NODE_ID"
+                )
+
+    def _found(self, data_dir: DataDir, address: str, wal: Wal, recovered: Recovered) -> Recovered:
+        """Found a cluster: its first entry names its first member; only then it gets its id."""
+        if not self.config.bootstrap or len(recovered.entries) > 1:
+            raise StartFailed(
+                f"{self.config.data_dir}: founding a cluster was interrupted here; start once more"
+                " with RAFT_BOOTSTRAP=true, or with an empty directory"
+            )
+        identity = data_dir.identity
+        assert identity is not None, "saved before the log was opened"
+        if not recovered.entries:
+            me = Member(identity.node_id, address, True, False, identity.incarnation)
+            first = make_entry(
+                index=1,
+                term=1,
+                kind=EntryKind.CONFIGURATION,
+                command=Configuration((me,)).encode(),
+            )
+            hard_state = HardState(1, None)
+            wal.write([Write(Mark(1), hard_state, None, [first])])
+            wal.sync()
+            recovered = Recovered(hard_state, [first])
+        data_dir.save_identity(Identity(identity.node_id, str(uuid.uuid4()), identity.incarnation))
+        return recovered
+
+    def _make_raft(self, node_id: NodeId, recovered: Recovered) -> Raft:
+        config = self.config
+        election = max(10, round(config.timeout / tick_seconds(config.timeout)))
+        settings = Settings(
+            election_ticks=election,
+            heartbeat_ticks=max(1, election // 10),
+            max_pending_commands=config.max_pending_commands,
+            max_pending_bytes=config.max_pending_bytes,
+        )
+        return Raft(
+            me=node_id,
+            settings=settings,
+            hard_state=recovered.hard_state,
+            entries=recovered.entries,
+            random=random.Random(secrets.randbits(64)),
+        )
+
+    # --- the port -----------------------------------------------------------------------------
+
+    def _listen(self, undo: ExitStack) -> str:
+        """Listen, and return the address that peers dial."""
+        listen = self.config.listen_address
+        host, port = split_address(listen)
+        if self._grpc_server is not None:
+            return self.config.advertised(port)
+        if is_wildcard(host):
+            host = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
+        check_bind(listen)
+        server = grpc.server(
+            DaemonPool(2, name="tinyraft-unknown"),
+            options=server_options(max_command_bytes=self.config.max_command_bytes),
+        )
+        register(self.servicer, server)
+        try:
+            port = server.add_insecure_port(join_address(host, port))
+        except RuntimeError as error:
+            raise StartFailed(f"gRPC can't listen at {listen}: {error}") from error
+        server.start()
+        undo.callback(lambda: server.stop(0).wait(2.0))
+        self._grpc = server
+        return self.config.advertised(port)
+
+    # --- use ----------------------------------------------------------------------------------
+
+    def apply(self, command: bytes, *, timeout: float | None = 10.0) -> bytes | None:
+        """Replicate *command* and return what the module answered.
+
+        On the leader it goes straight into the log; elsewhere it is sent to the leader. Blocks
+        until a majority has it on disk and the leader's module has applied it.
+
+        Args:
+            command: Opaque bytes, at most ``max_command_bytes``.
+            timeout: Seconds for everything; ``None`` waits for ever.
+
+        Returns:
+            The module's result.
+
+        Raises:
+            Rejected: The module refused it.
+            ModuleError: The module raised something else.
+            NotApplied: Certainly without effect; the subclass says why.
+            MaybeApplied: The outcome is unknown; likewise.
+            ReentrantCall: Called from inside the module.
+            NotStarted: The server does not run.
+        """
+        running = self._live()
+        deadline = None if timeout is None else monotonic() + timeout
+        running.gate.check_size(command)
+        if running.node.leads:
+            try:
+                return running.gate.apply_here(command, deadline=deadline).result
+            except NotLeader:
+                pass  # certain: nothing was appended; ask whoever leads now
+        running.node.applier.mutex.refuse_reentry()
+        left = None if deadline is None else deadline - monotonic()
+        return self._inner_caller(running).apply(command, timeout=left)
+
+    def _inner_caller(self, running: Running) -> Caller:
+        with self._lock:
+            if self._caller is None:
+                members = running.node.configuration().members
+                addresses = [running.gate.address, *(m.address for m in members)]
+                self._caller = Caller(addresses, max_command_bytes=self.config.max_command_bytes)
+            return self._caller
+
+    def read(self, function: Callable[[Module], T], *, consistency: Literal["stale"]) -> T:
+        """Run *function* on the module under its mutex and return what it returns.
+
+        ``"stale"`` answers at once with what this node has applied, which may be behind the
+        cluster. *function* must not change the module, and must not keep what it finds by
+        reference.
+
+        Raises:
+            ReadFailed: Another consistency was asked for.
+            ModuleFailed: The module stopped applying.
+            ReentrantCall: Called from inside the module.
+            NotStarted: The server does not run.
+        """
+        running = self._live()
+        if consistency != "stale":
+            raise ReadFailed(f"consistency={consistency!r}: this version has only 'stale'")
+        return running.node.read(function)
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this node leads, as far as it knows. False when it does not run."""
+        self._owner.check()
+        running = self._running
+        return running is not None and running.node.leads
+
+    def status(self) -> Status:
+        """Describe this node; the parts are of one moment. Does not block.
+
+        Raises:
+            NotStarted: The server does not run.
+        """
+        return self._live().gate.status()
+
+    def wait_ready(self, timeout: float | None = 10.0) -> bool:
+        """Wait until a leader is known and the module has seen what that leader had committed.
+
+        Args:
+            timeout: Seconds; ``None`` waits for ever.
+
+        Returns:
+            False when time ran out, or the node stopped working.
+
+        Raises:
+            NotStarted: The server does not run.
+        """
+        node = self._live().node
+        return bool(node.wait_until(lambda: node.status().is_ready, timeout=timeout))
+
+    # --- the end ------------------------------------------------------------------------------
+
+    def shutdown(self, timeout: float = 5.0) -> None:
+        """Hand leadership over, answer who waits, and free the port, the threads and the lock.
+
+        Idempotent, and bounded by *timeout* seconds plus a little. Commands that are not answered
+        by then get `ServerStopped`. Safe from any thread except the module's callbacks.
+        """
+        self._owner.check()
+        with self._lock:
+            running, self._running = self._running, None
+        if running is None:
+            return
+        deadline = monotonic() + timeout
+        running.joiner.stop()
+        running.node.hand_over(timeout=min(1.0, timeout / 4))
+        running.node.finish_commands(timeout=min(1.0, timeout / 4))
+        running.node.answer_everybody(f"{running.node.me} is shutting down")
+        self.servicer.streams.close()
+        if self._caller is not None:
+            self._caller.close()
+        if self._grpc_server is None:
+            self._grpc.stop(min(0.5, timeout / 8))
+        late = running.node.stop(deadline=deadline)
+        running.joiner_loop.join(max(0.1, deadline - monotonic()))
+        if late:
+            self._log.warning("threads_left", threads=late)
+        self._pools.shutdown()
+        self._ending.close()
+        if self._guard is not None:
+            self._guard.cancel()
+        self._log.info("stopped")
+
+    def __enter__(self) -> Self:
+        """Start."""
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Shut down."""
+        self.shutdown()
+
+    def _live(self) -> Running:
+        self._owner.check()
+        running = self._running
+        if running is None:
+            raise NotStarted("the server is not running; call start() first")
+        return running
+
+    def _gate(self) -> Gate:
+        running = self._running
+        if running is None:
+            raise NotStarted("this node is not running")
+        return running.gate
+
+
+def has_segments(data_dir: DataDir) -> bool:
+    """Tell whether there is a log in the directory."""
+    directory = data_dir.wal_directory
+    return directory.is_dir() and any(directory.iterdir())

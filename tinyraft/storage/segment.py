@@ -1,0 +1,244 @@
+"""One segment: a preallocated, append-only file of frames.
+
+Law: a segment comes into being whole (written under a temporary name, synced, renamed, its
+directory synced), with a header and the hard state as its first two frames; so a segment without
+them is corrupt, never young. Bytes behind its end are zeros. Its name is its number, nothing else.
+
+The body of the header, little-endian:
+
+    u32 format version · u64 log id · u64 number · u64 next index · u64 end of the segment before
+
+The *log id* is random, made once for a log and the same in all its segments. The *end of the
+segment before* tells how long that one was when it was left, all of it synced.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from tinyraft.core.effects import HardState
+from tinyraft.core.entry import LIMIT, Index, NodeId
+from tinyraft.errors import CorruptLog, FormatTooNew
+from tinyraft.storage.disk import Disk, File
+from tinyraft.storage.frame import (
+    FRAME_BYTES,
+    BadFrame,
+    FrameKind,
+    frame_header,
+    place_seed,
+    read_frame,
+)
+
+FORMAT_VERSION = 1
+VERSION = struct.Struct("<I")
+HEADER = struct.Struct("<IQQQQ")
+TERM = struct.Struct("<Q")
+CUT_FROM = struct.Struct("<Q")  # the body of a cut: everything at or above is gone
+NAME = re.compile(r"([0-9]{16})\.wal")
+TEMPORARY = ".tmp"
+ZEROS = bytes(64 * 1024)
+
+
+def segment_name(number: int) -> str:
+    """Name the file of segment *number*."""
+    return f"{number:016d}.wal"
+
+
+def segment_number(name: str) -> int | None:
+    """Return the number in a segment's name, None for any other file."""
+    match = NAME.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def refuse(why: str, *, path: Path, offset: int) -> NoReturn:
+    """Refuse to go on with damaged files.
+
+    Raises:
+        CorruptLog: Always.
+    """
+    where = f"{path} at byte {offset}" if offset >= 0 else f"{path}"
+    raise CorruptLog(
+        f"{where}: {why}. Something that was synced is damaged or missing, so this node may have "
+        "forgotten entries or votes that it vouched for. Repair nothing by hand: remove this "
+        "member from the cluster, then start it with a new NODE_ID and an empty data directory, so "
+        "that the others restore it; keep the old directory for study",
+        path=str(path),
+        offset=offset,
+    )
+
+
+@dataclass(slots=True)
+class SegmentHeader:
+    """Who a segment is, and what went before it."""
+
+    log_id: int
+    number: int
+    next_index: Index
+    previous_end: int
+
+    @property
+    def seed(self) -> int:
+        """The seed of the checksums of all other frames of the segment."""
+        return place_seed(log_id=self.log_id, number=self.number)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the header's frame; the hard state's comes next."""
+        return FRAME_BYTES + HEADER.size
+
+    def encode(self) -> bytes:
+        """Make the body of the header's frame."""
+        return HEADER.pack(
+            FORMAT_VERSION, self.log_id, self.number, self.next_index, self.previous_end
+        )
+
+
+def header_seed(number: int) -> int:
+    """Make the seed of the header's own frame, which can't know the log's id beforehand."""
+    return place_seed(log_id=0, number=number)
+
+
+def read_segment_header(data: bytes, *, number: int, path: Path) -> SegmentHeader:
+    """Read the header of the segment that is called *number*.
+
+    Raises:
+        CorruptLog: It is damaged, or belongs to a segment of another number.
+        FormatTooNew: A newer tinyraft wrote it.
+    """
+    try:
+        frame, body = read_frame(data, 0, seed=header_seed(number))
+    except BadFrame as bad:
+        refuse(f"the header of segment {number} can't be read ({bad})", path=path, offset=0)
+    if frame.kind != FrameKind.SEGMENT_HEADER or frame.length < VERSION.size:
+        refuse(f"the first frame is of kind {frame.kind}, no header", path=path, offset=0)
+    (version,) = VERSION.unpack_from(body)
+    if version > FORMAT_VERSION:
+        raise FormatTooNew(
+            f"{path} has format version {version}, this tinyraft reads up to {FORMAT_VERSION}: "
+            "install the newer tinyraft that wrote it"
+        )
+    if version != FORMAT_VERSION or frame.length != HEADER.size:
+        refuse(f"a header of version {version}, {frame.length} bytes", path=path, offset=0)
+    header = SegmentHeader(*HEADER.unpack(body)[1:])
+    if header.number != number or not header.log_id or not 0 < header.next_index < LIMIT:
+        refuse(f"the header contradicts itself: {header}", path=path, offset=0)
+    return header
+
+
+def encode_hard_state(state: HardState) -> bytes:
+    """Make the body of a hard state's frame: u64 term, then the vote in UTF-8, empty for none."""
+    assert state.voted_for != "", "a vote needs a name"
+    return TERM.pack(state.term) + (state.voted_for or "").encode()
+
+
+def decode_hard_state(body: bytes) -> HardState:
+    """Read a hard state.
+
+    Raises:
+        ValueError: It is too short, its term too high, or the vote is not UTF-8.
+    """
+    if len(body) < TERM.size:
+        raise ValueError(f"a hard state of {len(body)} bytes")
+    (term,) = TERM.unpack_from(body)
+    if term >= LIMIT:
+        raise ValueError(f"a hard state of term {term}")
+    voted_for = body[TERM.size :].decode()
+    return HardState(term, NodeId(voted_for) if voted_for else None)
+
+
+def used_bytes(data: bytes) -> int:
+    """Return where the zeros at the end of *data* begin, to the byte."""
+    end = len(data)
+    while end >= len(ZEROS) and data[end - len(ZEROS) : end] == ZEROS:
+        end -= len(ZEROS)
+    block = max(0, end - len(ZEROS))
+    return block + len(data[block:end].rstrip(b"\0"))
+
+
+class Segment:
+    """The last segment: frames are collected, then written behind its end in one go."""
+
+    def __init__(self, file: File, header: SegmentHeader, *, path: Path, capacity: int) -> None:
+        """Stand at the beginning of an open file."""
+        self.path = path
+        self.number = header.number
+        self.log_id = header.log_id
+        self.end = 0  # behind everything added
+        self.synced = 0  # a finished sync covers what is before
+        self._file = file
+        self._seed = header.seed
+        self._capacity = capacity
+        self._parts: list[bytes] = []  # added, not yet written
+        self._written = 0
+
+    @classmethod
+    def create(
+        cls,
+        disk: Disk,
+        directory: Path,
+        *,
+        header: SegmentHeader,
+        hard_state: HardState,
+        capacity: int,
+        room: int = 0,
+    ) -> Segment:
+        """Make a segment of *capacity* bytes, or as many as a first frame of *room* bytes needs."""
+        path = directory / segment_name(header.number)
+        temporary = path.with_name(path.name + TEMPORARY)
+        head = header.encode(), encode_hard_state(hard_state)
+        capacity = max(capacity, sum(FRAME_BYTES + len(body) for body in head) + room)
+        file = disk.create(temporary)
+        try:
+            first = cls(file, header, path=temporary, capacity=capacity)
+            first._seed = header_seed(header.number)
+            first.add(FrameKind.SEGMENT_HEADER, head[0])
+            first._seed = header.seed
+            first.add(FrameKind.HARD_STATE, head[1])
+            file.allocate(capacity)
+            first.sync()
+        finally:
+            file.close()
+        disk.rename(temporary, path)
+        disk.sync_dir(directory)
+        file = disk.open(path)  # again, so that its errors name it rightly
+        return cls.resume(file, header, path=path, capacity=capacity, end=first.end)
+
+    @classmethod
+    def resume(
+        cls, file: File, header: SegmentHeader, *, path: Path, capacity: int, end: int
+    ) -> Segment:
+        """Go on behind *end*, where everything before is synced and everything behind is zeros."""
+        segment = cls(file, header, path=path, capacity=max(capacity, end))
+        segment.end = segment.synced = segment._written = end
+        return segment
+
+    def fits(self, size: int) -> bool:
+        """Tell whether a frame of *size* bytes has room."""
+        return self.end + size <= self._capacity
+
+    def add(self, kind: FrameKind, body: bytes) -> None:
+        """Put a frame behind the others; `flush` writes it."""
+        header = frame_header(kind, body, seed=self._seed, offset=self.end, synced=self.synced)
+        self._parts += (header, body)
+        self.end += len(header) + len(body)
+
+    def flush(self) -> None:
+        """Write what was added, as one buffer."""
+        if self._parts:
+            self._file.pwrite(b"".join(self._parts), self._written)
+            self._parts.clear()
+            self._written = self.end
+
+    def sync(self) -> None:
+        """Write what was added and sync the file."""
+        self.flush()
+        self._file.sync()
+        self.synced = self.end
+
+    def close(self) -> None:
+        """Close the file; syncs nothing."""
+        self._file.close()
