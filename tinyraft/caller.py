@@ -116,7 +116,8 @@ class Caller:
                 return stream.apply(command, timeout=time_left(deadline))
             except NotLeader as error:
                 why = error
-                self._leave(stream, error)
+                if not self._leave(stream, error):
+                    self._pause(deadline)
             except (Overloaded, StorageFull) as error:
                 why = error
                 self._pause(deadline)
@@ -167,8 +168,11 @@ class Caller:
         with self._changed:
             while True:
                 self._refuse_closed()
-                if self._current is not None and self._current.is_open:
+                if self._current is not None and self._current.is_usable:
                     return self._current
+                if self._current is not None:
+                    self._current.finish()  # silent: what was sent waits, the rest goes elsewhere
+                    self._current = None
                 if not self._is_looking:
                     self._is_looking = True
                     break
@@ -192,10 +196,13 @@ class Caller:
             left = time_left(deadline)
             if left is not None and left <= 0:
                 raise why
-            self._refuse_closed()
-            stream = self._try(self._route.next(), OPEN_SECONDS if left is None else left)
+            with self._changed:
+                self._refuse_closed()
+                address = self._route.next()
+            stream = self._try(address, OPEN_SECONDS if left is None else left)
             if stream is not None:
-                self._route.found()
+                with self._changed:
+                    self._route.found()
                 return stream
             tries += 1
             if tries % len(self._addresses) == 0:
@@ -214,7 +221,8 @@ class Caller:
             return stream
         stream.finish()
         term = greeting.get("tinyraft-leader-term", "0")
-        self._route.hint(greeting.get("tinyraft-leader-address", ""), term=int(term))
+        with self._changed:
+            self._route.hint(greeting.get("tinyraft-leader-address", ""), term=int(term))
         return None
 
     def _pin(self, cluster: str, address: str, stream: CommandStream) -> None:
@@ -226,18 +234,19 @@ class Caller:
             )
         self._cluster = self._cluster or cluster
 
-    def _leave(self, stream: CommandStream, error: NotLeader) -> None:
-        """Stop using *stream*: its node does not lead."""
+    def _leave(self, stream: CommandStream, error: NotLeader) -> bool:
+        """Stop using *stream*: its node does not lead. Tell whether it knows a newer leader."""
         with self._changed:
             if self._current is stream:
                 self._current = None
-            self._route.hint(error.leader_address, term=error.term)
+            is_news = self._route.hint(error.leader_address, term=error.term)
         stream.finish()
+        return is_news
 
     def _pause(self, deadline: float | None) -> None:
         """Wait a little, not beyond *deadline*, and not after the caller was closed."""
-        pause, left = self._route.pause(), time_left(deadline)
         with self._changed:
+            pause, left = self._route.pause(), time_left(deadline)
             if not self._is_closed:
                 self._changed.wait(pause if left is None else max(0.0, min(pause, left)))
 

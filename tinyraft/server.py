@@ -51,7 +51,6 @@ from tinyraft.transport.envelope import Envelope
 from tinyraft.transport.guard import Guard, OwnerProcess
 from tinyraft.transport.link import Link
 from tinyraft.transport.options import check_bind, peer_options, server_options
-from tinyraft.transport.pool import DaemonPool
 from tinyraft.transport.pools import Pools
 from tinyraft.transport.remote import Remote
 from tinyraft.transport.service import Service, register
@@ -312,7 +311,7 @@ class Server:
             host = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
         check_bind(listen)
         server = grpc.server(
-            DaemonPool(2, name="tinyraft-unknown"),
+            self._pools.unknown,
             options=server_options(max_command_bytes=self.config.max_command_bytes),
         )
         register(self.servicer, server)

@@ -178,7 +178,8 @@ class Gate:
                 waiters.append(waiter)
                 proposed.append(command)
         try:
-            self._node.propose(proposed, waiters)
+            if proposed:
+                self._node.propose(proposed, waiters)
         except TinyraftError as error:
             for waiter in waiters:
                 waiter.resolve(None, error)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from queue import Empty, SimpleQueue
 from threading import Event, Lock, Thread
+from time import monotonic
 from urllib.parse import unquote
 
 import grpc
@@ -28,6 +29,7 @@ from tinyraft.wire.raft_pb2_grpc import RaftServiceV1Stub
 
 BATCH_BYTES = 2 << 20
 IDLE_SECONDS = 60.0
+SILENT_SECONDS = 1.0
 
 
 class Slot:
@@ -57,6 +59,7 @@ class CommandStream:
         self._queue: SimpleQueue[Slot | None] = SimpleQueue()
         self._pending: dict[int, Slot] = {}
         self._next_id = 0
+        self._heard_at = 0.0  # the last answer, or the first command after a time without any
         self._ended = False
         self._greeted = Event()
         self._call = RaftServiceV1Stub(channel).ApplyStream(self._requests())
@@ -70,9 +73,15 @@ class CommandStream:
         return self._greeted.wait(timeout) and not self._ended
 
     @property
-    def is_open(self) -> bool:
-        """Whether it takes commands."""
-        return not self._ended
+    def is_usable(self) -> bool:
+        """Whether it takes commands, and the node is not silent.
+
+        A paused process keeps its connections. What was sent to it may still be applied and waits
+        for its own deadline; what was not sent yet is better off elsewhere.
+        """
+        if self._ended:
+            return False
+        return not self._pending or monotonic() - self._heard_at < SILENT_SECONDS
 
     # --- one command ----------------------------------------------------------------------------
 
@@ -129,6 +138,8 @@ class CommandStream:
         with self._lock:
             slots = [slot for slot in taken if slot is not None and not slot.was_written]
             if not self._ended:
+                if not self._pending:
+                    self._heard_at = monotonic()
                 first, self._next_id = self._next_id, self._next_id + len(slots)
                 batch = list(enumerate(slots, first))
                 self._pending.update(batch)
@@ -173,9 +184,12 @@ class CommandStream:
             self._end()
 
     def _answer(self, message: pb.ApplyStreamResponse) -> None:
+        self._heard_at = monotonic()
         for answer in message.answers:
             with self._lock:
-                slot = self._pending.pop(answer.id)
+                slot = self._pending.pop(answer.id, None)
+            if slot is None:
+                continue  # never asked: the node's mistake
             slot.error = from_answer(answer)
             if slot.error is None and answer.HasField("result"):
                 slot.result = answer.result

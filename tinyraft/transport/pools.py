@@ -26,9 +26,10 @@ class Pools:
         self.peers = DaemonPool(PEER_THREADS, name=f"{prefix}-peers")
         self.callers = DaemonPool(CALLER_THREADS, name=f"{prefix}-callers")
         self.unary = DaemonPool(UNARY_THREADS, name=f"{prefix}-unary")
+        self.unknown = DaemonPool(1, name=f"{prefix}-unknown")  # gRPC wants a default
         self.admin = DaemonPool(ADMIN_THREADS, name=f"{prefix}-admin")
 
     def shutdown(self) -> None:
         """Take no more work; the threads end when they are done."""
-        for pool in (self.peers, self.callers, self.unary, self.admin):
+        for pool in (self.peers, self.callers, self.unary, self.admin, self.unknown):
             pool.shutdown(wait=False, cancel_futures=True)

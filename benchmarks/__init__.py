@@ -1,0 +1,1 @@
+"""Measurements, always beside a reference of the same run: machines are shared and noisy."""
