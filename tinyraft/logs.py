@@ -12,17 +12,27 @@ from typing import Any
 import structlog
 
 
+RENDER = structlog.processors.KeyValueRenderer(key_order=["event"])
+
+
+def one_line(logger: Any, method: str, facts: Any) -> tuple[tuple[object], dict[str, Any]]:
+    """Write the facts in one line; the standard library puts the traceback below it."""
+    exc_info = facts.pop("exc_info", None)
+    return (RENDER(logger, method, facts),), {"exc_info": exc_info}
+
+
 class Log:
     """Log lines of one part of one node. Thread-safe."""
 
     def __init__(self, part: str, **facts: object) -> None:
         """Bind *facts*, such as the node's id, to every line."""
-        self._ours = structlog.stdlib.get_logger(f"tinyraft.{part}").bind(**facts)
+        # Not bound yet: binding here would keep what structlog was before the application set it up.
+        self._ours = structlog.stdlib.get_logger(f"tinyraft.{part}", **facts)
         self._plain: Any = structlog.wrap_logger(
             logging.getLogger(f"tinyraft.{part}"),
             processors=[
                 structlog.stdlib.filter_by_level,
-                structlog.processors.KeyValueRenderer(key_order=["event"]),
+                one_line,
             ],
             wrapper_class=structlog.stdlib.BoundLogger,
         ).bind(**facts)

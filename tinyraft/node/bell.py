@@ -22,8 +22,9 @@ class Bell:
 
     def ring(self) -> None:
         """Wake the waiter, now or when it comes."""
-        with suppress(RuntimeError):  # it rings already
-            self._lock.release()
+        if self._lock.locked():
+            with suppress(RuntimeError):  # another thread rang it meanwhile
+                self._lock.release()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait to be rung, and clear it; False when *timeout* seconds passed."""

@@ -19,6 +19,7 @@ from tinyraft.core.entry import NodeId, Term
 from tinyraft.core.messages import Reply, Request
 from tinyraft.core.status import Status
 from tinyraft.errors import (
+    ApplyTimeout,
     ChangeInProgress,
     CommandTooLarge,
     ConfigError,
@@ -159,8 +160,9 @@ class Gate:
         try:
             left = None if deadline is None else deadline - monotonic()
             result = waiter.wait(left)
-        except TinyraftError:
-            self._node.waiters.discard(waiter)
+        except ApplyTimeout:
+            if self._node.withdraw(waiter):
+                raise NoQuorum(f"{self._node.me} could not append the command in time") from None
             raise
         return Applied(waiter.index, waiter.term, result)
 
@@ -216,12 +218,16 @@ class Gate:
 
         Raises:
             MembershipError: Refused; the subclass says why.
+            NotStarted: This node has not joined a cluster itself.
             NotLeader: Another member leads, and this call was forwarded already.
             NoQuorum: No leader is known, or it could not commit the change in time.
         """
         address = checked_address(order.address)
         if order.node_id and not ID.fullmatch(order.node_id):
             raise Malformed(f"node_id {shown(order.node_id)} is no id")
+        identity = self._identity()
+        if not identity.cluster_id:  # who asks has better addresses: don't make it wait here
+            raise NotStarted(f"{identity.node_id} has not finished joining itself")
         deadline = monotonic() + timeout
         while True:
             if self._node.leads:
@@ -240,7 +246,7 @@ class Gate:
                     where, order, timeout=deadline - monotonic(), forward=False
                 )
             left = deadline - monotonic()
-            if left <= 0:
+            if left <= 0 or self._node.is_stopping:
                 raise NoQuorum(f"{self._node.me} could not commit the change in {timeout:.3g} s")
             self._node.wait_for_news(min(left, 0.02))
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from threading import Condition, Lock
-from time import monotonic, time_ns
-from typing import TypeVar
+from time import monotonic
+from typing import TypeAlias, TypeVar
 
 from tinyraft.core.configuration import Change, Configuration
 from tinyraft.core.effects import Effects, Held, Notice, Synced
@@ -31,13 +31,17 @@ from tinyraft.errors import (
 from tinyraft.logs import Log
 from tinyraft.module import Module
 from tinyraft.node.applier import Applier
-from tinyraft.node.loop import Loop
+from tinyraft.node.clock import CLOCK, Clock
+from tinyraft.node.inbox import Inbox
+from tinyraft.node.lanes import APPEND_BYTES
+from tinyraft.node.loop import Launch, Running, in_thread
 from tinyraft.node.peers import Connect, Peers
 from tinyraft.node.ticker import Ticker, tick_seconds
 from tinyraft.node.waiters import Waiter, Waiters
 from tinyraft.node.writer import Journal, Writer
 
 T = TypeVar("T")
+Refused: TypeAlias = tuple[list[Waiter], TinyraftError] | None
 WARNINGS = {"stepped_down", "log_cut", "transfer_failed", "impossible_reply"}
 DEBUG = {"voted"}
 
@@ -55,6 +59,9 @@ class Node:
         election_timeout: float,
         log: Log,
         on_failure: Callable[[], None] = lambda: None,
+        launch: Launch = in_thread,
+        clock: Clock = CLOCK,
+        append_bytes: int = APPEND_BYTES,
     ) -> None:
         """Put a node together; nothing runs before `start`."""
         self.me = raft.me
@@ -68,6 +75,11 @@ class Node:
         self._ready_term: Term = 0
         self._configuration: Configuration | None = raft.configuration
         self._news = Condition()  # guards nothing; leaf: told when role, leader or members change
+        self._batch_is_open = False  # something is uncommitted: what is proposed waits
+        self._inbox = Inbox(
+            max_commands=raft.settings.max_pending_commands,
+            max_bytes=raft.settings.max_pending_bytes,
+        )
         self.waiters = Waiters()
         self.writer = Writer(journal, on_synced=self._synced)
         self.applier = Applier(
@@ -80,40 +92,51 @@ class Node:
             died=self.died,
             election_timeout=election_timeout,
             log=log,
+            launch=launch,
+            clock=clock,
+            append_bytes=append_bytes,
         )
         self._ticker = Ticker(self._tick, seconds=tick_seconds(election_timeout), log=log)
-        prefix = f"tinyraft-{raft.me}"
-        self._ticker_loop = Loop(f"{prefix}-ticker", self._ticker.run, died=self.died)
-        self._writer_loop = Loop(f"{prefix}-writer", self.writer.run, died=self.died)
-        self._applier_loop = Loop(f"{prefix}-applier", self.applier.run, died=self.died)
+        self._launch = launch
+        self._clock = clock
+        self._loops: dict[str, Running] = {}
 
     # --- visits to the core -------------------------------------------------------------------
 
-    def turn(self, event: Callable[[Raft], T]) -> T:
+    def turn(self, event: Callable[[Raft], T], *, rings_writer: bool = True) -> T:
         """Let *event* happen to the core, and queue what follows from it.
+
+        Who does not ring the writer waits for the mark, or rings it afterwards.
 
         Raises:
             TinyraftError: The core refused, and nothing changed; or the node has failed.
         """
         try:
             with self._lock:
-                if self.failure is not None and not isinstance(self.failure, ModuleFailed):
+                if self.failure is not None and self._is_out_of_service():
                     raise self.failure
                 result = event(self._raft)
-                notices = self._dispatch(self._raft.take())
+                refused = self._propose_waiting(self._raft)
+                notices = self._dispatch(self._raft.take(), rings_writer=rings_writer)
         except TinyraftError:
             raise
         except Exception as error:
             self.died(threading.current_thread().name, error)
             raise
+        if refused is not None:
+            waiters, why = refused
+            for waiter in waiters:
+                waiter.resolve(None, why)
         if notices:
             self._report(notices)
         return result
 
-    def _dispatch(self, effects: Effects) -> Sequence[Notice]:
+    def _dispatch(self, effects: Effects, *, rings_writer: bool) -> Sequence[Notice]:
         """Queue *effects*. Under the core's lock, so the writer's queue has the core's order."""
         if effects.write is not None:
             self.writer.put(effects.write)
+            if rings_writer:
+                self.writer.ring()
         if effects.bulk:
             self._peers.ring_bulk(effects.bulk)
         if effects.control:
@@ -161,6 +184,10 @@ class Node:
 
     # --- what others ask of this node ---------------------------------------------------------
 
+    def step(self, request: Request, *, sender: NodeId) -> Held[Reply] | Reply:
+        """Take a peer's request without waiting; who takes a `Held` rings the writer, or waits."""
+        return self.turn(lambda raft: raft.step(request, sender=sender), rings_writer=False)
+
     def receive(self, request: Request, *, sender: NodeId, timeout: float) -> Reply:
         """Take a peer's request; block until the disk vouches for the reply.
 
@@ -168,55 +195,86 @@ class Node:
             TimeoutError: The disk took longer than *timeout* seconds.
             StorageFailed: The disk failed.
         """
-        reply = self.turn(lambda raft: raft.step(request, sender=sender))
-        if isinstance(reply, Held):
+        reply = self.step(request, sender=sender)
+        if not isinstance(reply, Held):
+            self.writer.ring()
+            return reply
+        try:
             return reply.release(self.writer.wait(reply.after, timeout=timeout))
-        return reply
+        except StorageError as error:
+            self.died(threading.current_thread().name, error)
+            raise
 
     def peer_lost(self, peer: NodeId, *, term: Term) -> None:
         """The stream of appends from *peer*, last of *term*, ended without a goodbye."""
         if not self._stopping and self.failure is None:
             self.turn(lambda raft: raft.peer_lost(peer, term=term))
 
-    def propose(self, commands: Sequence[bytes], waiters: Sequence[Waiter]) -> Proposed:
-        """Append *commands*; each of *waiters* is answered when its own is applied.
+    def propose(self, commands: Sequence[bytes], waiters: Sequence[Waiter]) -> None:
+        """Have *commands* appended, at once or with the next batch; each waiter gets its answer.
 
         Raises:
-            NotApplied: Nothing was appended; the subclass says why.
+            Overloaded: Too much waits already. Nothing will be appended.
+            ReentrantCall: Called from inside the module.
         """
         self.applier.mutex.refuse_reentry()
-        time_us = time_ns() // 1000
+        self._inbox.put(commands, waiters)
+        if self._is_out_of_service():
+            self._refuse_inbox()
+        elif not self._batch_is_open:
+            try:
+                self.turn(look)
+            except TinyraftError:
+                self._refuse_inbox()
 
-        def event(raft: Raft) -> Proposed:
-            proposed = raft.propose(commands, time_us=time_us)
-            self.waiters.add(waiters, first=proposed.first, term=proposed.term)
-            return proposed
+    def withdraw(self, waiter: Waiter) -> bool:
+        """Take a command back whose caller gave up; False when it was appended already."""
+        self.waiters.discard(waiter)
+        return self._inbox.withdraw(waiter)
 
-        return self._admit(event)
+    def _propose_waiting(self, raft: Raft) -> Refused:
+        """Append what waits, unless a batch is still uncommitted. Under the core's lock."""
+        is_open = raft.leadership is not None and raft.log.last_index > raft.commit_index
+        self._batch_is_open = is_open
+        if is_open or not len(self._inbox):
+            return None
+        commands, waiters = self._inbox.take()
+        try:
+            self._refuse_if_leaving(raft)
+            proposed = raft.propose(commands, time_us=self._clock.time_ns() // 1000)
+        except TinyraftError as error:
+            return waiters, error
+        self.waiters.add(waiters, first=proposed.first, term=proposed.term)
+        self._batch_is_open = True
+        return None
+
+    def _refuse_if_leaving(self, raft: Raft) -> None:
+        if self._stopping:
+            raise raft.not_leader("is shutting down")
+        leadership, broken = raft.leadership, self.applier.failure
+        if broken is not None and leadership is not None and leadership.transfer is None:
+            raise broken  # nobody can take over from here
+
+    def _is_out_of_service(self) -> bool:
+        return self.failure is not None and not isinstance(self.failure, ModuleFailed)
+
+    def _refuse_inbox(self) -> None:
+        """Answer everybody in the inbox: this node will never append their commands."""
+        _, waiters = self._inbox.take()
+        for waiter in waiters:
+            waiter.resolve(None, NotLeader(f"{self.me} does not work any more: {self.failure}"))
 
     def change_members(self, change: Change, waiter: Waiter) -> Proposed:
         """Append a change of membership; *waiter* is answered when it is committed."""
 
         def event(raft: Raft) -> Proposed:
+            self._refuse_if_leaving(raft)
             proposed = raft.change_members(change)
             self.waiters.add([waiter], first=proposed.first, term=proposed.term)
             return proposed
 
-        return self._admit(event)
-
-    def _admit(self, event: Callable[[Raft], Proposed]) -> Proposed:
-        """Let *event* append something, unless this node is on its way out."""
-
-        def admitted(raft: Raft) -> Proposed:
-            if self._stopping:
-                raise raft.not_leader("is shutting down")
-            leadership, broken = raft.leadership, self.applier.failure
-            if broken is not None and leadership is not None and leadership.transfer is None:
-                raise broken  # nobody can take over from here
-            return event(raft)
-
         try:
-            return self.turn(admitted)
+            return self.turn(event)
         except (ServerStopped, StorageError, NotStarted) as error:  # raised before the event
             raise NotLeader(f"{self.me} does not work any more: {error}") from error
 
@@ -282,6 +340,11 @@ class Node:
                 return None
             self.wait_for_news(left)
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether this node is on its way out."""
+        return self._stopping or self.failure is not None
+
     def wait_for_news(self, timeout: float) -> None:
         """Wait until role, leader or members change, at most *timeout* seconds."""
         with self._news:
@@ -291,8 +354,9 @@ class Node:
 
     def start(self) -> None:
         """Start the threads."""
-        for loop in (self._writer_loop, self._applier_loop, self._ticker_loop):
-            loop.start()
+        parts = {"writer": self.writer, "applier": self.applier, "ticker": self._ticker}
+        for name, part in parts.items():
+            self._loops[name] = self._launch(f"tinyraft-{self.me}-{name}", part, died=self.died)
 
     def died(self, thread: str, error: BaseException) -> None:
         """Stop working: a thread ended with *error*. Anybody who waits is told."""
@@ -300,12 +364,11 @@ class Node:
             failure: TinyraftError = error
         else:
             failure = ServerStopped(f"{self.me} stopped: {thread} ended with {error!r}")
-        if self.failure is not None and not isinstance(self.failure, ModuleFailed):
-            return
-        self.failure = failure
-        self._log.error(
-            "node_failed", thread=thread, error=repr(error), exc_info=(type(error), error, None)
-        )
+        with self._lock:  # a visit that was let in before has its waiters in place by now
+            if self.failure is not None and not isinstance(self.failure, ModuleFailed):
+                return
+            self.failure = failure
+        self._log.error("node_failed", thread=thread, error=repr(error), exc_info=error)
         storage = failure if isinstance(failure, StorageFailed) else StorageFailed(str(failure))
         self.writer.fail(storage)
         self._ticker.stop()
@@ -314,7 +377,8 @@ class Node:
         self._on_failure()
 
     def _module_failed(self, failure: ModuleFailed) -> None:
-        self.failure = failure
+        with self._lock:  # a disk that failed meanwhile stays the reason: that node is dead
+            self.failure = self.failure or failure
         self.turn(Raft.become_reluctant)
         for waiter in self.waiters.pop_all():
             waiter.resolve(None, failure)
@@ -322,6 +386,7 @@ class Node:
 
     def answer_everybody(self, why: str) -> None:
         """Tell all who wait that the outcome won't be known here."""
+        self._refuse_inbox()
         for waiter in self.waiters.pop_all():
             waiter.resolve(None, ServerStopped(f"{why}; entry {waiter.index} may be applied"))
 
@@ -353,13 +418,17 @@ class Node:
         late += [] if self._writer_loop.join(left(deadline)) else ["writer"]
         self.applier.stop()
         late += [] if self._applier_loop.join(left(deadline)) else ["applier"]
+        with self._lock:  # before the answers: who still proposes now is refused, not forgotten
+            self.failure = self.failure or NotStarted(f"{self.me} was shut down")
         self.answer_everybody(f"{self.me} was shut down")
         self.writer.fail(StorageFailed(f"{self.me} was shut down"))
-        if self.failure is None:
-            self.failure = NotStarted(f"{self.me} was shut down")
         return late
 
 
 def left(deadline: float) -> float:
     """Seconds until *deadline*, not below a tenth."""
     return max(0.1, deadline - monotonic())
+
+
+def look(raft: Raft) -> None:
+    """Visit the core without an event: what waits in the inbox is appended."""

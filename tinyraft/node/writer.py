@@ -39,23 +39,37 @@ class Writer:
         self._synced = Synced(0)
         self._failure: StorageFailed | None = None
         self._progress = Condition(self._lock)
+        self._pen = Lock()  # held by whoever writes: the thread, or a handler that waits
         self._work = Bell()
         self._stopping = False
 
     def put(self, write: Write) -> None:
-        """Queue *write*. Called under the core's lock, so that queue order is core order."""
+        """Queue *write*. Called under the core's lock, so that queue order is core order.
+
+        Somebody must `ring` for it, or `wait` for its mark.
+        """
         with self._lock:
             self._queue.append(write)
+
+    def ring(self) -> None:
+        """Let the thread write what is queued."""
         self._work.ring()
 
     def wait(self, mark: Mark, *, timeout: float | None) -> Synced:
         """Block until *mark* is on disk.
+
+        Whoever waits writes, if nobody else does: a follower's append then needs no other thread.
 
         Raises:
             StorageFailed: The disk failed.
             TimeoutError: *timeout* seconds passed.
         """
         deadline = None if timeout is None else monotonic() + timeout
+        if self._synced < mark and self._pen.acquire(blocking=False):
+            try:
+                self._write_up_to(mark)
+            finally:
+                self._put_down_pen()
         with self._lock:
             while self._synced < mark:
                 if self._failure is not None:
@@ -65,6 +79,17 @@ class Writer:
                     raise TimeoutError(f"the disk did not answer within {timeout:.3g} s")
                 self._progress.wait(left)
             return self._synced
+
+    def _write_up_to(self, mark: Mark) -> None:
+        while self._synced < mark and self._failure is None and (batch := self.next_batch()):
+            self.persist(batch)
+            self.finish(batch)
+
+    def _put_down_pen(self) -> None:
+        """Let others write; what came meanwhile, and nobody rang for, is the thread's."""
+        self._pen.release()
+        if self._queue:
+            self.ring()
 
     # --- the two halves around the sync ------------------------------------------------------
 
@@ -93,14 +118,15 @@ class Writer:
     def run(self) -> None:
         """Write until stopped, and then what is still queued."""
         while True:
-            batch = self.next_batch()
-            if batch:
-                self.persist(batch)
-                self.finish(batch)
-            elif self._stopping:
+            with self._pen:
+                while batch := self.next_batch():
+                    self.persist(batch)
+                    self.finish(batch)
+            if self._queue:
+                continue
+            if self._stopping:
                 return
-            else:
-                self._work.wait()
+            self._work.wait()
 
     def stop(self) -> None:
         """Let the thread drain the queue and end."""
