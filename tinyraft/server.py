@@ -63,8 +63,11 @@ PROBE_SECONDS = 2.0
 class Running:
     """Everything that a started server holds."""
 
-    def __init__(self, *, node: Node, gate: Gate, joiner: Joiner, joiner_loop: Loop) -> None:
+    def __init__(
+        self, *, node: Node, gate: Gate, remote: Remote, joiner: Joiner, joiner_loop: Loop
+    ) -> None:
         """Hold what shutdown needs to end."""
+        self.remote = remote
         self.node = node
         self.gate = gate
         self.joiner = joiner
@@ -198,7 +201,7 @@ class Server:
             log=Log("joiner", node=node_id),
         )
         loop = Loop(f"tinyraft-{node_id}-joiner", joiner.run, died=node.died)
-        return Running(node=node, gate=gate, joiner=joiner, joiner_loop=loop)
+        return Running(node=node, gate=gate, remote=remote, joiner=joiner, joiner_loop=loop)
 
     def _node_id(self, data_dir: DataDir) -> str:
         wanted, identity = self.config.node_id, data_dir.identity
@@ -433,6 +436,7 @@ class Server:
         running.node.hand_over(timeout=min(1.0, timeout / 4))
         running.node.finish_commands(timeout=min(1.0, timeout / 4))
         running.node.answer_everybody(f"{running.node.me} is shutting down")
+        running.remote.close()  # what was passed on is answered too; the joiner asks no more
         self.servicer.streams.close()
         if self._caller is not None:
             self._caller.close()
@@ -442,7 +446,7 @@ class Server:
         running.joiner_loop.join(max(0.1, deadline - monotonic()))
         if late:
             self._log.warning("threads_left", threads=late)
-        self._pools.shutdown()
+        self._pools.retire()
         self._ending.close()
         if self._guard is not None:
             self._guard.cancel()

@@ -149,13 +149,15 @@ def random_life(life: Life, *, random: Random, steps: int) -> None:
     """Live a life of chance."""
     life.open()
     for _ in range(steps):
-        step = random.choices(
-            [random_write, Life.sync, reopen, killed], weights=[10, 5, 1, 1], k=1
-        )[0]
-        if step is random_write:
+        dice = random.random()
+        if dice < 0.6:
             random_write(life, random=random)
+        elif dice < 0.9:
+            life.sync()
+        elif dice < 0.95:
+            reopen(life)
         else:
-            step(life)
+            killed(life)
 
 
 def random_write(life: Life, *, random: Random) -> None:

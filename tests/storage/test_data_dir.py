@@ -227,6 +227,15 @@ def test_no_identity_is_minted_over_an_old_log(tmp_path: Path) -> None:
     assert -1 == info.value.offset
 
 
+def test_a_copied_identity_is_synced_before_it_is_believed() -> None:
+    """Promise: also what a person restored a moment ago survives a power loss once it was read."""
+    disk = SimDisk()
+    open_sim(disk).close()
+    disk.create(DATA / "identity").pwrite(encode_identity(ME), 0)
+    assert ME == open_sim(disk).identity
+    assert ME == open_sim(disk.crash(lost)).identity
+
+
 def test_an_impossible_directory_says_why(tmp_path: Path) -> None:
     """Promise: path and reason, for a file in the way above, and one in its place."""
     (tmp_path / "file").touch()
@@ -277,15 +286,21 @@ def life(disk: SimDisk, saved: list[Identity | None]) -> None:
 
 
 def test_a_crash_at_any_moment_leaves_a_whole_identity() -> None:
-    """Promise: after a power loss it is the last one saved, or the one that was being saved."""
+    """Promise: after a power loss it is the last one saved, or the one being saved.
+
+    What the crash left behind is not in the way of saving it again.
+    """
     disk, saved, count = SimDisk(), [None], 0
 
     def look() -> None:
         nonlocal count
         for image in images(disk, random=Random(count), most=4):
-            found = open_sim(image).identity
+            data_dir = open_sim(image)
+            found = data_dir.identity
             assert found in saved
             assert found == open_sim(image.crash(lost)).identity
+            data_dir.save_identity(found or ME)
+            assert (found or ME) == open_sim(image.crash(lost)).identity
             count += 1
 
     watch(disk, look)

@@ -186,6 +186,21 @@ def test_a_log_goes_on_where_it_was() -> None:
     assert 2 == len(recovered.entries)
 
 
+def test_a_copied_log_is_synced_before_it_is_believed() -> None:
+    """Promise: also what a person restored a moment ago survives a power loss once it was read."""
+    disk, copy = make_disk(), make_disk()
+    wal, _ = open_wal(disk)
+    wal.write([write(make_entries(1, 9, term=1, command=b"c" * 90), state=vote(1))])
+    wal.write([write(make_entries(10, 9, term=1, command=b"c" * 90))])
+    wal.close()
+    copy.mkdir(WAL)
+    for name in disk.names(WAL):
+        copy.create(WAL / name).pwrite(disk.content(WAL / name), 0)
+    state = state_of(open_wal(copy)[1])
+    assert 18 == len(state[1])
+    assert state == recover(copy.crash(lost))
+
+
 def test_an_impossible_directory_is_said_clearly(tmp_path: Path) -> None:
     """Promise: a file in the way, and a missing parent, name path and reason."""
     (tmp_path / "file").touch()

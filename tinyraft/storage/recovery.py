@@ -156,7 +156,7 @@ def recover(
         notices = last.repair(size=segment_bytes)
         undo.pop_all()
     assert replay.hard_state is not None, "a segment without hard state was let pass"
-    segment = Segment.resume(file, headers[-1], path=path, capacity=segment_bytes, end=last.end)
+    segment = Segment(file, headers[-1], path=path, capacity=segment_bytes, end=last.end)
     return segment, Recovered(replay.hard_state, replay.entries, notices)
 
 
@@ -294,8 +294,7 @@ class Tail:
         notices: tuple[Notice, ...] = ()
         used = used_bytes(self._data)
         if used > self.end:
-            self._file.truncate(self.end)
-            self._file.sync()  # before the file grows again: what is cut must never come back
+            self._file.truncate(self.end)  # what grows back below is zeros
             facts = {"path": str(self._path), "offset": self.end, "bytes": used - self.end}
             notices = (Notice("torn_tail_cut", facts),)
         if self._synced < self.end:

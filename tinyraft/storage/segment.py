@@ -159,21 +159,34 @@ def used_bytes(data: bytes) -> int:
     return block + len(data[block:end].rstrip(b"\0"))
 
 
+def encode_head(header: SegmentHeader, hard_state: HardState) -> bytes:
+    """Make the first two frames of a segment."""
+    body, state = header.encode(), encode_hard_state(hard_state)
+    seed = header_seed(header.number)
+    first = frame_header(FrameKind.SEGMENT_HEADER, body, seed=seed, offset=0, synced=0) + body
+    second = frame_header(
+        FrameKind.HARD_STATE, state, seed=header.seed, offset=len(first), synced=0
+    )
+    return first + second + state
+
+
 class Segment:
     """The last segment: frames are collected, then written behind its end in one go."""
 
-    def __init__(self, file: File, header: SegmentHeader, *, path: Path, capacity: int) -> None:
-        """Stand at the beginning of an open file."""
+    def __init__(
+        self, file: File, header: SegmentHeader, *, path: Path, capacity: int, end: int
+    ) -> None:
+        """Go on behind *end*, where everything before is synced and everything behind is zeros."""
         self.path = path
         self.number = header.number
         self.log_id = header.log_id
-        self.end = 0  # behind everything added
-        self.synced = 0  # a finished sync covers what is before
+        self.end = end  # behind everything added
+        self.synced = end  # a finished sync covers what is before
         self._file = file
         self._seed = header.seed
         self._capacity = capacity
         self._parts: list[bytes] = []  # added, not yet written
-        self._written = 0
+        self._written = end
 
     @classmethod
     def create(
@@ -184,37 +197,22 @@ class Segment:
         header: SegmentHeader,
         hard_state: HardState,
         capacity: int,
-        room: int = 0,
     ) -> Segment:
-        """Make a segment of *capacity* bytes, or as many as a first frame of *room* bytes needs."""
+        """Make a segment of *capacity* bytes; nothing of it is seen before it is whole."""
         path = directory / segment_name(header.number)
         temporary = path.with_name(path.name + TEMPORARY)
-        head = header.encode(), encode_hard_state(hard_state)
-        capacity = max(capacity, sum(FRAME_BYTES + len(body) for body in head) + room)
+        head = encode_head(header, hard_state)
         file = disk.create(temporary)
         try:
-            first = cls(file, header, path=temporary, capacity=capacity)
-            first._seed = header_seed(header.number)
-            first.add(FrameKind.SEGMENT_HEADER, head[0])
-            first._seed = header.seed
-            first.add(FrameKind.HARD_STATE, head[1])
             file.allocate(capacity)
-            first.sync()
+            file.pwrite(head, 0)
+            file.sync()
         finally:
             file.close()
         disk.rename(temporary, path)
         disk.sync_dir(directory)
         file = disk.open(path)  # again, so that its errors name it rightly
-        return cls.resume(file, header, path=path, capacity=capacity, end=first.end)
-
-    @classmethod
-    def resume(
-        cls, file: File, header: SegmentHeader, *, path: Path, capacity: int, end: int
-    ) -> Segment:
-        """Go on behind *end*, where everything before is synced and everything behind is zeros."""
-        segment = cls(file, header, path=path, capacity=max(capacity, end))
-        segment.end = segment.synced = segment._written = end
-        return segment
+        return cls(file, header, path=path, capacity=capacity, end=len(head))
 
     def fits(self, size: int) -> bool:
         """Tell whether a frame of *size* bytes has room."""

@@ -196,11 +196,11 @@ class Wal:
     def _add(self, kind: FrameKind, body: bytes) -> None:
         size = FRAME_BYTES + len(body)
         if not self._segment.fits(size):
-            self._roll(size)
+            self._roll()
         self._segment.add(kind, body)
 
-    def _roll(self, room: int) -> None:
-        """Leave the full segment for a new one, with room for a frame of that size.
+    def _roll(self) -> None:
+        """Leave the full segment for a new one; a frame that is larger than that grows it.
 
         The old one is synced first: a segment that has a successor is known to be whole.
         """
@@ -212,7 +212,6 @@ class Wal:
             header=SegmentHeader(old.log_id, old.number + 1, self._next_index, old.end),
             hard_state=self._hard_state,
             capacity=self._segment_bytes,
-            room=room,
         )
         old.close()
         self._note_synced()

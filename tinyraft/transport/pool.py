@@ -39,6 +39,7 @@ class DaemonPool(ThreadPoolExecutor):
         self._workers: list[threading.Thread] = []
         self._idle = 0
         self._closed = False
+        self._retired = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run *fn* in one of the threads.
@@ -55,6 +56,16 @@ class DaemonPool(ThreadPoolExecutor):
             self._work.append((future, partial(fn, *args, **kwargs)))
             self._changed.notify()
         return future
+
+    def retire(self) -> None:
+        """Keep no thread that has nothing to do; work that still comes is still done.
+
+        gRPC's serving thread submits calls that arrived before it was stopped, or for as long as
+        the program's own server lives, and a pool that refused one would end that very thread.
+        """
+        with self._changed:
+            self._retired = True
+            self._changed.notify_all()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more work; finish what was taken, or cancel what was not begun.
@@ -106,10 +117,14 @@ class DaemonPool(ThreadPoolExecutor):
         """Wait for work."""
         with self._changed:
             self._idle += 1
-            while not self._work and not self._closed:
+            while not (self._work or self._closed or self._retired):
                 self._changed.wait()
             self._idle -= 1
-            return self._work.popleft() if self._work else None
+            if self._work:
+                return self._work.popleft()
+            if self._retired:
+                self._workers.remove(threading.current_thread())  # makes room for the next
+            return None
 
 
 def run(future: Future[T], call: Callable[[], T]) -> None:

@@ -29,7 +29,7 @@ class Pools:
         self.unknown = DaemonPool(1, name=f"{prefix}-unknown")  # gRPC wants a default
         self.admin = DaemonPool(ADMIN_THREADS, name=f"{prefix}-admin")
 
-    def shutdown(self) -> None:
-        """Take no more work; the threads end when they are done."""
+    def retire(self) -> None:
+        """Keep no idle threads; calls that still come are answered, by what the handlers say."""
         for pool in (self.peers, self.callers, self.unary, self.admin, self.unknown):
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.retire()

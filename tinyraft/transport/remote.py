@@ -15,6 +15,7 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tinyraft.core.entry import Index, NodeId, Term
+from tinyraft.errors import NotStarted
 from tinyraft.transport.envelope import PROTOCOL
 from tinyraft.transport.options import Options
 from tinyraft.transport.statuses import from_rpc_error
@@ -64,9 +65,12 @@ class Remote:
         self._options = options
         self._lock = Lock()  # guards _channels; leaf
         self._channels: dict[str, grpc.Channel] = {}
+        self._closed = False
 
     def _channel(self, address: str) -> grpc.Channel:
         with self._lock:
+            if self._closed:
+                raise NotStarted("this node is shutting down; nothing was passed on")
             if address not in self._channels:
                 self._channels[address] = grpc.insecure_channel(address, options=self._options)
             return self._channels[address]
@@ -122,8 +126,9 @@ class Remote:
             return ""
 
     def close(self) -> None:
-        """Break off every call."""
+        """Break off every call, and take no more."""
         with self._lock:
+            self._closed = True
             channels, self._channels = self._channels, {}
         for channel in channels.values():
             channel.close()
@@ -148,3 +153,5 @@ def answers() -> Iterator[None]:
         yield
     except grpc.RpcError as error:
         raise from_rpc_error(error) from None
+    except ValueError as error:  # grpc's word for a channel that was closed before the call
+        raise NotStarted("this node is shutting down; nothing was passed on") from error
