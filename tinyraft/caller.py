@@ -22,14 +22,12 @@ from tinyraft.errors import (
     MaybeApplied,
     NoQuorum,
     NotApplied,
-    NotLeader,
     NotStarted,
-    Overloaded,
     ReadFailed,
-    StorageFull,
+    TinyraftError,
     WrongCluster,
 )
-from tinyraft.route import Route
+from tinyraft.route import Retry, Route
 from tinyraft.transport.commands import CommandStream
 from tinyraft.transport.guard import Guard, OwnerProcess
 from tinyraft.transport.options import caller_options
@@ -114,13 +112,13 @@ class Caller:
             stream = self._leader(deadline, why)
             try:
                 return stream.apply(command, timeout=time_left(deadline))
-            except NotLeader as error:
-                why = error
-                if not self._leave(stream, error):
+            except TinyraftError as error:
+                retry = self._after(stream, error)
+                if retry is None:
+                    raise
+                why = retry.why
+                if not retry.at_once:
                     self._pause(deadline)
-            except (Overloaded, StorageFull) as error:
-                why = error
-                self._pause(deadline)
 
     def query(
         self, request: bytes, *, consistency: Literal["stale"], timeout: float = 10.0
@@ -191,7 +189,6 @@ class Caller:
                 self._changed.notify_all()
 
     def _look(self, deadline: float | None, why: NotApplied) -> CommandStream:
-        tries = 0
         while True:
             left = time_left(deadline)
             if left is not None and left <= 0:
@@ -201,28 +198,33 @@ class Caller:
                 address = self._route.next()
             stream = self._try(address, OPEN_SECONDS if left is None else left)
             if stream is not None:
-                with self._changed:
-                    self._route.found()
                 return stream
-            tries += 1
-            if tries % len(self._addresses) == 0:
+            with self._changed:
+                is_time_for_a_pause = self._route.tried()
+            if is_time_for_a_pause:
                 self._pause(deadline)
 
     def _try(self, address: str, left: float) -> CommandStream | None:
         """Open a stream to *address* and keep it if that is the leader."""
-        stream = CommandStream(self._channel(address), address)
+        try:
+            stream = CommandStream(self._channel(address), address)
+        except ValueError as error:  # grpc's word for a channel that was closed meanwhile
+            raise NotStarted("this caller was closed") from error
         if not stream.wait_open(min(left, OPEN_SECONDS)):
             stream.break_off(f"{address} did not answer")
             return None
         greeting = stream.greeting
         self._pin(greeting.get("tinyraft-cluster", ""), address, stream)
-        leader = greeting.get("tinyraft-leader-id", "")
-        if leader and leader == greeting.get("tinyraft-node"):
+        with self._changed:
+            leads = self._route.greeted(
+                greeting.get("tinyraft-node", ""),
+                leader=greeting.get("tinyraft-leader-id", ""),
+                address=greeting.get("tinyraft-leader-address", ""),
+                term=int(greeting.get("tinyraft-leader-term", "0")),
+            )
+        if leads:
             return stream
         stream.finish()
-        term = greeting.get("tinyraft-leader-term", "0")
-        with self._changed:
-            self._route.hint(greeting.get("tinyraft-leader-address", ""), term=int(term))
         return None
 
     def _pin(self, cluster: str, address: str, stream: CommandStream) -> None:
@@ -234,14 +236,16 @@ class Caller:
             )
         self._cluster = self._cluster or cluster
 
-    def _leave(self, stream: CommandStream, error: NotLeader) -> bool:
-        """Stop using *stream*: its node does not lead. Tell whether it knows a newer leader."""
+    def _after(self, stream: CommandStream, error: TinyraftError) -> Retry | None:
+        """Decide what follows from *error*, and leave *stream* if its node does not lead."""
         with self._changed:
-            if self._current is stream:
+            retry = self._route.after(error)
+            leaves = retry is not None and retry.elsewhere
+            if leaves and self._current is stream:
                 self._current = None
-            is_news = self._route.hint(error.leader_address, term=error.term)
-        stream.finish()
-        return is_news
+        if leaves:
+            stream.finish()
+        return retry
 
     def _pause(self, deadline: float | None) -> None:
         """Wait a little, not beyond *deadline*, and not after the caller was closed."""

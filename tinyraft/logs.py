@@ -11,7 +11,6 @@ from typing import Any
 
 import structlog
 
-
 RENDER = structlog.processors.KeyValueRenderer(key_order=["event"])
 
 
@@ -26,7 +25,7 @@ class Log:
 
     def __init__(self, part: str, **facts: object) -> None:
         """Bind *facts*, such as the node's id, to every line."""
-        # Not bound yet: binding here would keep what structlog was before the application set it up.
+        # Not bound yet: that would keep what structlog was before the application set it up.
         self._ours = structlog.stdlib.get_logger(f"tinyraft.{part}", **facts)
         self._plain: Any = structlog.wrap_logger(
             logging.getLogger(f"tinyraft.{part}"),

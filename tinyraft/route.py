@@ -7,10 +7,22 @@ one and two nodes that point at each other don't keep a caller running in a circ
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
+
+from tinyraft.errors import NotApplied, NotLeader, Overloaded, StorageFull, TinyraftError
 
 FIRST_PAUSE = 0.01
 LONGEST_PAUSE = 0.2
+
+
+@dataclass(slots=True, frozen=True)
+class Retry:
+    """Try again: *elsewhere* than at this node, and *at_once* or after a pause."""
+
+    why: NotApplied
+    elsewhere: bool
+    at_once: bool
 
 
 class Route:
@@ -24,6 +36,7 @@ class Route:
         self._hint = ""
         self._hint_term = 0
         self._failures = 0
+        self._tries = 0
 
     def next(self) -> str:
         """Choose the address to try: where the leader is said to be, else one after another."""
@@ -42,9 +55,30 @@ class Route:
         self._hint, self._hint_term = address, term
         return is_news
 
-    def found(self) -> None:
-        """The leader was found."""
-        self._failures = 0
+    def after(self, error: TinyraftError) -> Retry | None:
+        """Decide what follows from *error*; None leaves it to the program.
+
+        Only what is certain not to have been applied, and may go better later, is tried again.
+        """
+        if isinstance(error, NotLeader):
+            is_news = self.hint(error.leader_address, term=error.term)
+            return Retry(error, elsewhere=True, at_once=is_news)
+        if isinstance(error, Overloaded | StorageFull):
+            return Retry(error, elsewhere=False, at_once=False)
+        return None
+
+    def greeted(self, node: str, *, leader: str, address: str, term: int) -> bool:
+        """Tell whether *node*, which was tried, leads; else learn whom it follows."""
+        if leader and leader == node:
+            self._tries = self._failures = 0
+            return True
+        self.hint(address, term=term)
+        return False
+
+    def tried(self) -> bool:
+        """Count a try in vain; tell whether it ends a round, and it is time for a pause."""
+        self._tries += 1
+        return self._tries % len(self._addresses) == 0
 
     def pause(self) -> float:
         """Seconds to wait after a round in vain: growing, and never two callers alike."""

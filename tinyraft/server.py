@@ -364,6 +364,8 @@ class Server:
 
     def _inner_caller(self, running: Running) -> Caller:
         with self._lock:
+            if self._running is not running:  # else nobody would ever close it
+                raise NotStarted("the server was shut down")
             if self._caller is None:
                 members = running.node.configuration().members
                 addresses = [running.gate.address, *(m.address for m in members)]

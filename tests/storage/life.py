@@ -1,36 +1,63 @@
-"""A log that is driven while everything it may say after a crash is remembered."""
+"""A node's directory that is driven while everything it may say after a crash is remembered."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import TypeAlias
 
 from tinyraft.core.effects import HardState, Mark, Write
 from tinyraft.core.entry import Entry, EntryKind, NodeId, make_entry
+from tinyraft.storage.data_dir import DataDir, Identity
 from tinyraft.storage.recovery import Recovered
 from tinyraft.storage.wal import Wal
-from tinyraft.testing.disk import Change, SimDisk, kept, lost
+from tinyraft.testing.disk import SimDisk
 
-WAL = Path("/data/wal")
+DATA = Path("/data")
+WAL = DATA / "wal"
 SEGMENT_BYTES = 420
 LOG_ID = 0x1122_3344_5566_7788
+ME = Identity(NodeId("a"), "", LOG_ID)
+MEMBER = replace(ME, cluster_id="c")
 State: TypeAlias = tuple[tuple[int, str | None], tuple[tuple[int, int, bytes], ...]]
-READS = frozenset({"open", "pread", "size", "exists", "names", "close", "lock"})
 
 
-def make_disk() -> SimDisk:
+def make_disk(*, sector_bytes: int = 0) -> SimDisk:
     """Return a disk with an empty data directory."""
-    disk = SimDisk()
-    disk.mkdir(Path("/data"))
+    disk = SimDisk(sector_bytes=sector_bytes)
+    disk.mkdir(DATA)
     disk.sync_dir(Path("/"))
     return disk
 
 
 def open_wal(disk: SimDisk) -> tuple[Wal, Recovered]:
-    """Open the log of a test."""
+    """Open the log of a test, without a node around it."""
     return Wal.open(disk, WAL, segment_bytes=SEGMENT_BYTES, log_id=LOG_ID)
+
+
+@dataclass(slots=True)
+class Node:
+    """What a started node has open, and who it was when it started."""
+
+    was: Identity | None
+    data_dir: DataDir
+    wal: Wal
+    state: State
+
+
+def start(disk: SimDisk, *, segment_bytes: int = SEGMENT_BYTES) -> Node:
+    """Start as a server does: the lock, then the identity, then the log that belongs to it."""
+    data_dir = DataDir.open(disk, DATA)
+    was = data_dir.identity
+    if was is None:
+        data_dir.save_identity(ME)
+    log_id = ME.incarnation if was is None else was.incarnation
+    wal, recovered = Wal.open(
+        disk, data_dir.wal_directory, segment_bytes=segment_bytes, log_id=log_id
+    )
+    return Node(was, data_dir, wal, state_of(recovered))
 
 
 def make_entries(first: int, count: int, *, term: int, command: bytes = b"x") -> list[Entry]:
@@ -68,25 +95,38 @@ def recover(disk: SimDisk) -> State:
 
 
 class Life:
-    """A log on a simulated disk, and its states: `floor` is synced, `states[-1]` is written."""
+    """A node on a simulated disk, and its states: `floor` is synced, `states[-1]` is written."""
 
-    def __init__(self, disk: SimDisk) -> None:
+    def __init__(self, disk: SimDisk, *, segment_bytes: int = SEGMENT_BYTES) -> None:
         self.disk = disk
+        self.segment_bytes = segment_bytes
         self.states: list[State] = [((0, None), ())]
         self.floor = 0
+        self.identities: list[Identity | None] = [None, ME]
         self.wal: Wal | None = None
+        self.data_dir: DataDir | None = None
 
     def open(self) -> None:
-        """Open the log; what it says then is on disk."""
-        self.wal, recovered = open_wal(self.disk)
-        assert state_of(recovered) in self.allowed
-        self.states.append(state_of(recovered))
+        """Start the node, and have it learn its cluster; what it says then is on disk."""
+        node = start(self.disk, segment_bytes=self.segment_bytes)
+        self.wal, self.data_dir = node.wal, node.data_dir
+        self.check(node)
+        self.states.append(node.state)
         self.floor = len(self.states) - 1
+        if self.data_dir.identity == ME:
+            self.identities = [ME, MEMBER]
+            self.data_dir.save_identity(MEMBER)
+        self.identities = [MEMBER]
 
     @property
     def allowed(self) -> list[State]:
         """The states that a crash at this moment may leave."""
         return self.states[self.floor :]
+
+    def check(self, node: Node) -> None:
+        """A node that started after a crash at this moment forgot nothing, and invents nothing."""
+        assert node.state in self.allowed, f"{node.state} is none of {self.allowed}"
+        assert node.was in self.identities, f"{node.was} is none of {self.identities}"
 
     def write(self, *writes: Write) -> None:
         """Write, and remember each step on the way."""
@@ -112,8 +152,10 @@ class Life:
     def close(self) -> None:
         """Close, and raise the floor."""
         assert self.wal is not None
+        assert self.data_dir is not None
         self.wal.close()
         self.floor = len(self.states) - 1
+        self.data_dir.close()
 
     def kill(self) -> None:
         """Kill the process."""
@@ -194,40 +236,3 @@ def killed(life: Life) -> None:
     life.kill()
     life.open()
     assert life.states[-2] == life.states[-1]
-
-
-def watch(disk: SimDisk, look: Callable[[], object]) -> None:
-    """Call *look* at each moment at which the disk differs from the moment before."""
-
-    def before() -> None:
-        if disk.trace and disk.trace[-1][0] not in READS:
-            look()
-
-    disk.before = before
-
-
-def images(disk: SimDisk, *, random: Random, most: int) -> Iterator[SimDisk]:
-    """Make disks that a power loss at this moment may leave, at most so many.
-
-    Names: each number of kept changes. Files: nothing, everything, and for the rest by chance any
-    subset, each change whole or torn in front, behind or both.
-    """
-    changes = disk.pending()
-    for count in range(disk.pending_names() + 1):
-        for keep in (lost, kept):
-            yield disk.crash(keep, names=lambda total, n=count: min(n, total))  # type: ignore[misc]
-    for _ in range(most if changes else 0):
-        count = random.randint(0, disk.pending_names())
-        yield disk.crash(torn(random), names=lambda total, n=count: min(n, total))  # type: ignore[misc]
-
-
-def torn(random: Random) -> Callable[[Change], tuple[int, int] | None]:
-    """Return a fate of chance for each change."""
-    edges = (1, 4, 35, 36, 37, 71, 72, 73)
-
-    def keep(change: Change) -> tuple[int, int] | None:
-        size = len(change.data)
-        cut = random.choice([*[edge for edge in edges if edge < size], random.randint(0, size)])
-        return random.choice([None, (0, size), (0, size), (0, cut), (cut, size)])
-
-    return keep

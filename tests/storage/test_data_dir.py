@@ -261,6 +261,17 @@ def test_a_parent_that_is_not_ours_is_no_obstacle() -> None:
     open_sim(disk).close()
 
 
+def test_a_directory_of_a_killed_start_is_synced_by_the_next() -> None:
+    """Promise: a start that died right after making the directory leaves nothing half durable."""
+    disk = SimDisk()
+    for path in (Path("/var"), Path("/var/lib"), DATA):
+        disk.mkdir(path)
+        if path != DATA:
+            disk.sync_dir(path.parent)
+    open_sim(disk).save_identity(ME)
+    assert ME == open_sim(disk.crash(lost)).identity
+
+
 def test_two_first_starts_at_once_meet_at_the_lock() -> None:
     """Promise: a directory that another process makes in between is no error."""
     disk, other = SimDisk(), []

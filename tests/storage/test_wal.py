@@ -19,7 +19,7 @@ from tests.storage.life import (
     write,
 )
 from tinyraft.core.effects import HardState
-from tinyraft.errors import StorageFailed
+from tinyraft.errors import CorruptLog, StorageFailed
 from tinyraft.storage.disk import RealDisk
 from tinyraft.storage.segment import segment_name, segment_number, used_bytes
 from tinyraft.storage.wal import Wal
@@ -112,6 +112,27 @@ def test_segments_roll_and_start_with_the_hard_state() -> None:
     assert len(names) > 2
     for name in names[1:]:
         assert b"voter" in disk.content(WAL / name)[:200]
+
+
+def test_segments_are_preallocated() -> None:
+    """Promise: a sync in the hot path has no new length to write; space is missing early."""
+    disk = make_disk()
+    wal, _ = Wal.open(disk, WAL, segment_bytes=4096)
+    before = len(disk.content(WAL / segment_name(1)))
+    wal.write([write(make_entries(1, 9, term=1), state=vote(1))])
+    assert (4096, 4096) == (before, len(disk.content(WAL / segment_name(1))))
+
+
+def test_a_segment_is_known_from_its_birth() -> None:
+    """Promise: a new segment that is missing after a kill is missed, before anything is synced."""
+    disk = make_disk()
+    wal, _ = open_wal(disk)
+    wal.write([write(state=vote(1)), write(make_entries(1, 1, term=1, command=b"c" * 300))])
+    assert ["0000000000000001.wal", "0000000000000002.wal", "synced"] == disk.names(WAL)
+    disk.kill()
+    disk.put(WAL / segment_name(2), None)
+    with pytest.raises(CorruptLog, match="missing"):
+        open_wal(disk)
 
 
 def test_a_frame_larger_than_a_segment_gets_a_larger_segment() -> None:

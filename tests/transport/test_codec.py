@@ -7,6 +7,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tinyraft.core.configuration import Configuration, Member
 from tinyraft.core.entry import Entry, EntryKind, NodeId, encode_entries, make_entry
 from tinyraft.core.messages import (
     AppendEntries,
@@ -29,6 +30,7 @@ from tinyraft.wire import raft_pb2 as pb
 
 ENVELOPE = Envelope("cluster-1", NodeId("a"), NodeId("b"), incarnation=7)
 TOP = 2**63 - 1
+MEMBERS = Configuration((Member(NodeId("a"), "a:1", voter=True),)).encode()
 
 # --- what a tinyraft sends --------------------------------------------------------------------
 
@@ -62,12 +64,13 @@ def appends(draw: st.DrawFn) -> AppendEntries:
     prev_index = draw(st.integers(0, TOP - count))
     low = 1 if prev_index else 0
     prev_term, *rest = sorted(draw(st.lists(terms, min_size=count + 2, max_size=count + 2)))
+    kinds = st.sampled_from(EntryKind)
     entries = [
         make_entry(
             index=prev_index + place,
             term=entry_term,
-            kind=draw(st.sampled_from(EntryKind)),
-            command=draw(st.binary(max_size=40)),
+            kind=(kind := draw(kinds)),
+            command=MEMBERS if kind is EntryKind.CONFIGURATION else draw(st.binary(max_size=40)),
             time_us=draw(st.integers(0, 2**64 - 1)),
         )
         for place, entry_term in enumerate(rest[:-1], start=1)

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from tinyraft.core.entry import Entry, EntryKind, Index, NodeId
+from tinyraft.core.entry import Entry, EntryKind, Index, MalformedEntry, NodeId
 from tinyraft.errors import FormatTooNew, IdReused, MembershipError, UnknownMember
 
 VERSION = 1
@@ -66,15 +66,33 @@ class Configuration:
 
         Raises:
             FormatTooNew: A newer tinyraft wrote it.
+            MalformedEntry: Nobody wrote it.
         """
-        value = json.loads(command)
-        if value["version"] != VERSION:
-            raise FormatTooNew(f"a configuration of version {value['version']}; I know {VERSION}")
-        members = tuple(
-            Member(NodeId(node), address, voter, wants_vote, incarnation)
-            for node, address, voter, wants_vote, incarnation in value["members"]
-        )
-        return cls(members, tuple(NodeId(node) for node in value["removed"]))
+        try:
+            value = json.loads(command)
+            version = value["version"]
+            if type(version) is int and version > VERSION:
+                raise FormatTooNew(f"a configuration of version {version}; I know {VERSION}")
+            members, removed = value["members"], value["removed"]
+            if [int, list, list] != [type(version), type(members), type(removed)]:
+                raise TypeError("its parts are of other types")
+            return cls(tuple(map(read_member, members)), tuple(map(read_id, removed)))
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise MalformedEntry(f"{command[:100]!r} is no configuration: {error!r}") from error
+
+
+def read_member(values: object) -> Member:
+    """Read what `Configuration.encode` wrote of one member, down to the types."""
+    if not isinstance(values, list) or [str, str, bool, bool, int] != [type(v) for v in values]:
+        raise ValueError(f"{values!r} is no member")
+    return Member(*values)
+
+
+def read_id(value: object) -> NodeId:
+    """Read an id."""
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no id")
+    return NodeId(value)
 
 
 @dataclass(slots=True, frozen=True)

@@ -78,12 +78,12 @@ class Applier:
         self._fetch = fetch
         self._failed = failed
         self._log = log
-        self._bell = Bell()
-        self._stopping = False
+        self.bell = Bell()
+        self.is_stopping = False
 
     def ring(self) -> None:
         """More may be committed."""
-        self._bell.ring()
+        self.bell.ring()
 
     def call(self, function: Callable[[Module], T]) -> T:
         """Run *function* on the module under the mutex."""
@@ -154,12 +154,12 @@ class Applier:
             batch = self.next_batch()
             if batch:
                 self.apply(batch)
-            elif self._stopping:
+            elif self.is_stopping:
                 return
             else:
-                self._bell.wait()
+                self.bell.wait()
 
     def stop(self) -> None:
         """Let the thread apply what is committed and end."""
-        self._stopping = True
-        self._bell.ring()
+        self.is_stopping = True
+        self.bell.ring()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from threading import Event
-from time import monotonic
 from typing import Protocol
 
 from tinyraft.core.entry import NodeId
@@ -17,6 +16,7 @@ from tinyraft.core.messages import AppendEntries, AppendReply, Reply, Request
 from tinyraft.core.raft import Raft
 from tinyraft.logs import Log
 from tinyraft.node.bell import Bell
+from tinyraft.node.clock import CLOCK, Clock
 
 NOTE_SECONDS = 0.001  # a newer commit index waits this long for an append to ride with
 APPEND_BYTES = 2 << 20  # below gRPC's default limit of 4 MiB
@@ -61,6 +61,11 @@ class Lane:
         self._log = log
         self._stopping = Event()
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether its thread is to end."""
+        return self._stopping.is_set()
+
     def ring(self) -> None:
         """There may be something to send."""
         self.bell.ring()
@@ -84,12 +89,14 @@ class ControlLane(Lane):
         log: Log,
         timeout: float,
         silent_too_long: Callable[[], None],
+        clock: Clock = CLOCK,
     ) -> None:
         """Give a call *timeout* seconds; tell *silent_too_long* when none got through for long."""
         super().__init__(peer, link, raft=raft, turn=turn, log=log)
-        self._timeout = timeout
+        self.timeout = timeout
+        self._monotonic = clock.monotonic
         self._silent_too_long = silent_too_long
-        self._heard_at = monotonic()
+        self._heard_at = self._monotonic()
         self._failures = 0
 
     def next_request(self) -> Request | None:
@@ -109,12 +116,12 @@ class ControlLane(Lane):
             self._failures += 1
             if self._failures == 1:
                 self._log.warning("peer_unreachable", peer=self.peer)
-            if monotonic() - self._heard_at > 2 * self._timeout:
+            if self._monotonic() - self._heard_at > 2 * self.timeout:
                 self._silent_too_long()
             return
         if self._failures:
             self._log.info("peer_reachable", peer=self.peer, failures=self._failures)
-        self._failures, self._heard_at = 0, monotonic()
+        self._failures, self._heard_at = 0, self._monotonic()
         self._turn(lambda raft: raft.answer(reply, sender=self.peer))
 
     def run(self) -> None:
@@ -124,7 +131,7 @@ class ControlLane(Lane):
             if request is None:
                 self.bell.wait()
             else:
-                self.deliver(self._link.call(request, timeout=self._timeout))
+                self.deliver(self._link.call(request, timeout=self.timeout))
 
 
 class BulkLane(Lane):
@@ -143,16 +150,18 @@ class BulkLane(Lane):
         turn: Turn,
         log: Log,
         backoff: float,
+        append_bytes: int = APPEND_BYTES,
     ) -> None:
         """Wait *backoff* seconds before a broken stream is opened again."""
         super().__init__(peer, link, raft=raft, turn=turn, log=log)
-        self._backoff = backoff
-        self._stream: AppendStream | None = None
-        self._wire_bell = Bell()  # of the present stream's sending thread
+        self.backoff = backoff
+        self.stream: AppendStream | None = None  # the present one
+        self.wire_bell = Bell()  # of its sending thread
+        self._append_bytes = append_bytes
 
     def ring(self) -> None:
         """Wake whichever thread looks for appends."""
-        self._wire_bell.ring()
+        self.wire_bell.ring()
         self.bell.ring()
 
     def next_request(self, *, notes: bool) -> tuple[AppendEntries | None, bool]:
@@ -168,7 +177,7 @@ class BulkLane(Lane):
             nonlocal append, has_note
             leadership = raft.leadership
             if leadership is not None and (notes or leadership.has_entries(self.peer)):
-                append = raft.next_append(self.peer, max_bytes=APPEND_BYTES)
+                append = raft.next_append(self.peer, max_bytes=self._append_bytes)
             elif leadership is not None:
                 has_note = leadership.has_append(self.peer, commit_index=raft.commit_index)
 
@@ -185,15 +194,17 @@ class BulkLane(Lane):
 
     def break_off(self) -> None:
         """End the present stream: the peer was silent for too long."""
-        stream = self._stream
+        stream = self.stream
         if stream is not None:
             stream.cancel()
 
-    def _leads(self) -> bool:
+    @property
+    def leads(self) -> bool:
+        """Whether there is anything to send appends for."""
         return self._raft.leadership is not None and not self._stopping.is_set()
 
     def _appends(self, over: Event, bell: Bell) -> Iterator[AppendEntries]:
-        while self._leads() and not over.is_set():
+        while self.leads and not over.is_set():
             append, has_note = self.next_request(notes=False)
             if has_note and not bell.wait(NOTE_SECONDS):
                 append, has_note = self.next_request(notes=True)
@@ -205,15 +216,15 @@ class BulkLane(Lane):
     def run(self) -> None:
         """Keep a stream open while this node leads, until stopped."""
         while not self._stopping.is_set():
-            if not self._leads():
+            if not self.leads:
                 self.bell.wait()
                 continue
-            over, self._wire_bell = Event(), Bell()
-            self._stream = self._link.open_stream(self._appends(over, self._wire_bell))
-            for reply in self._stream:
+            over, self.wire_bell = Event(), Bell()
+            self.stream = self._link.open_stream(self._appends(over, self.wire_bell))
+            for reply in self.stream:
                 self.deliver(reply)
             over.set()
-            self._wire_bell.ring()
+            self.wire_bell.ring()
             self.lost()
-            if self._leads():
-                self._stopping.wait(self._backoff)
+            if self.leads:
+                self._stopping.wait(self.backoff)

@@ -34,7 +34,7 @@ from tinyraft.node.applier import Applier
 from tinyraft.node.clock import CLOCK, Clock
 from tinyraft.node.inbox import Inbox
 from tinyraft.node.lanes import APPEND_BYTES
-from tinyraft.node.loop import Launch, Running, in_thread
+from tinyraft.node.loop import Launch, Part, Running, in_thread
 from tinyraft.node.peers import Connect, Peers
 from tinyraft.node.ticker import Ticker, tick_seconds
 from tinyraft.node.waiters import Waiter, Waiters
@@ -201,7 +201,9 @@ class Node:
             return reply
         try:
             return reply.release(self.writer.wait(reply.after, timeout=timeout))
-        except StorageError as error:
+        except TimeoutError:
+            raise
+        except Exception as error:  # this handler may have been the one that wrote
             self.died(threading.current_thread().name, error)
             raise
 
@@ -354,8 +356,12 @@ class Node:
 
     def start(self) -> None:
         """Start the threads."""
-        parts = {"writer": self.writer, "applier": self.applier, "ticker": self._ticker}
-        for name, part in parts.items():
+        parts: tuple[tuple[str, Part], ...] = (
+            ("writer", self.writer),
+            ("applier", self.applier),
+            ("ticker", self._ticker),
+        )
+        for name, part in parts:
             self._loops[name] = self._launch(f"tinyraft-{self.me}-{name}", part, died=self.died)
 
     def died(self, thread: str, error: BaseException) -> None:
@@ -390,13 +396,19 @@ class Node:
         for waiter in self.waiters.pop_all():
             waiter.resolve(None, ServerStopped(f"{why}; entry {waiter.index} may be applied"))
 
-    def hand_over(self, *, timeout: float) -> None:
-        """Give leadership to the best voter, and wait at most *timeout* seconds for it."""
+    def resign(self) -> bool:
+        """Take no more work and offer leadership to the best voter; False when there is none."""
         self._stopping = True
         try:
             self.turn(Raft.transfer)
         except TinyraftError:
-            return  # does not lead, nobody can take it, or failed: nothing to hand over
+            return False  # does not lead, nobody can take it, or failed: nothing to hand over
+        return True
+
+    def hand_over(self, *, timeout: float) -> None:
+        """Give leadership to the best voter, and wait at most *timeout* seconds for it."""
+        if not self.resign():
+            return
         deadline = monotonic() + timeout
         while self.leads and monotonic() < deadline:
             self.wait_for_news(0.02)
@@ -412,17 +424,20 @@ class Node:
         self._stopping = True
         self._peers.say_goodbye()
         self._ticker.stop()
-        late = [] if self._ticker_loop.join(left(deadline)) else ["ticker"]
+        late = [] if self._ended("ticker", deadline) else ["ticker"]
         self._peers.close(deadline=deadline)
         self.writer.stop()
-        late += [] if self._writer_loop.join(left(deadline)) else ["writer"]
+        late += [] if self._ended("writer", deadline) else ["writer"]
         self.applier.stop()
-        late += [] if self._applier_loop.join(left(deadline)) else ["applier"]
+        late += [] if self._ended("applier", deadline) else ["applier"]
         with self._lock:  # before the answers: who still proposes now is refused, not forgotten
             self.failure = self.failure or NotStarted(f"{self.me} was shut down")
         self.answer_everybody(f"{self.me} was shut down")
         self.writer.fail(StorageFailed(f"{self.me} was shut down"))
         return late
+
+    def _ended(self, part: str, deadline: float) -> bool:
+        return part not in self._loops or self._loops[part].join(left(deadline))
 
 
 def left(deadline: float) -> float:

@@ -6,7 +6,7 @@ changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
@@ -15,8 +15,9 @@ from tinyraft.core.configuration import Configuration
 from tinyraft.core.entry import NodeId
 from tinyraft.core.raft import Raft
 from tinyraft.logs import Log
-from tinyraft.node.lanes import BulkLane, ControlLane, PeerLink, Turn
-from tinyraft.node.loop import Loop
+from tinyraft.node.clock import CLOCK, Clock
+from tinyraft.node.lanes import APPEND_BYTES, BulkLane, ControlLane, PeerLink, Turn
+from tinyraft.node.loop import Died, Launch, Running, in_thread
 
 
 class Connect(Protocol):
@@ -34,7 +35,7 @@ class Peer:
     link: PeerLink
     control: ControlLane
     bulk: BulkLane
-    loops: tuple[Loop, Loop]
+    loops: tuple[Running, Running]
 
     def stop(self) -> None:
         """Let both threads end."""
@@ -51,9 +52,12 @@ class Peers:
         me: NodeId,
         connect: Connect,
         turn: Turn,
-        died: Callable[[str, BaseException], None],
+        died: Died,
         election_timeout: float,
         log: Log,
+        launch: Launch = in_thread,
+        clock: Clock = CLOCK,
+        append_bytes: int = APPEND_BYTES,
     ) -> None:
         """Begin with nobody."""
         self._me = me
@@ -62,6 +66,9 @@ class Peers:
         self._died = died
         self._election_timeout = election_timeout
         self._log = log
+        self._launch = launch
+        self._clock = clock
+        self._append_bytes = append_bytes
         self._peers: dict[NodeId, Peer] = {}
         self._gone: list[Peer] = []
 
@@ -88,6 +95,7 @@ class Peers:
             turn=self._turn,
             log=self._log,
             backoff=min(0.1, self._election_timeout / 10),
+            append_bytes=self._append_bytes,
         )
         control = ControlLane(
             node,
@@ -97,14 +105,13 @@ class Peers:
             log=self._log,
             timeout=max(0.1, self._election_timeout / 2),
             silent_too_long=bulk.break_off,
+            clock=self._clock,
         )
         prefix = f"tinyraft-{self._me}"
         loops = (
-            Loop(f"{prefix}-control-{node}", control.run, died=self._died),
-            Loop(f"{prefix}-bulk-{node}", bulk.run, died=self._died),
+            self._launch(f"{prefix}-control-{node}", control, died=self._died),
+            self._launch(f"{prefix}-bulk-{node}", bulk, died=self._died),
         )
-        for loop in loops:
-            loop.start()
         return Peer(address, link, control, bulk, loops)
 
     def ring_control(self, nodes: Iterable[NodeId]) -> None:
@@ -135,6 +142,8 @@ class Peers:
     def close(self, *, deadline: float) -> None:
         """Wait for the threads until *deadline* (monotonic), then break their links off."""
         everybody = [*self._peers.values(), *self._gone]
+        for peer in everybody:
+            peer.stop()  # again: one may have come behind the goodbye
         for patient in (True, False):
             for peer in everybody:
                 for loop in peer.loops:

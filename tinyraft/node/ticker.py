@@ -26,19 +26,28 @@ class Ticker:
     def __init__(self, tick: Callable[[], None], *, seconds: float, log: Log) -> None:
         """Tick every *seconds*."""
         self._tick = tick
-        self._seconds = seconds
+        self.seconds = seconds
         self._log = log
         self._stopping = Event()
 
     def run(self) -> None:
         """Tick until stopped."""
-        due = monotonic() + self._seconds
+        due = monotonic() + self.seconds
         while not self._stopping.wait(max(0.0, due - monotonic())):
             late = monotonic() - due
             if late > LATE_SECONDS:
                 self._log.warning("wake_up_late", seconds=round(late, 3))
-            due = monotonic() + self._seconds if late > self._seconds else due + self._seconds
+            due = monotonic() + self.seconds if late > self.seconds else due + self.seconds
             self._tick()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether its thread is to end."""
+        return self._stopping.is_set()
+
+    def tick(self) -> None:
+        """Let one tick pass."""
+        self._tick()
 
     def stop(self) -> None:
         """Let the thread end."""

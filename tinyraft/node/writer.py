@@ -40,8 +40,13 @@ class Writer:
         self._failure: StorageFailed | None = None
         self._progress = Condition(self._lock)
         self._pen = Lock()  # held by whoever writes: the thread, or a handler that waits
-        self._work = Bell()
-        self._stopping = False
+        self.bell = Bell()
+        self.is_stopping = False
+
+    @property
+    def synced(self) -> Synced:
+        """How far the disk has promised."""
+        return self._synced
 
     def put(self, write: Write) -> None:
         """Queue *write*. Called under the core's lock, so that queue order is core order.
@@ -53,7 +58,7 @@ class Writer:
 
     def ring(self) -> None:
         """Let the thread write what is queued."""
-        self._work.ring()
+        self.bell.ring()
 
     def wait(self, mark: Mark, *, timeout: float | None) -> Synced:
         """Block until *mark* is on disk.
@@ -94,14 +99,29 @@ class Writer:
     # --- the two halves around the sync ------------------------------------------------------
 
     def next_batch(self) -> list[Write]:
-        """Take everything queued."""
+        """Take everything queued; nothing once a write has failed."""
         with self._lock:
             batch, self._queue = self._queue, []
-        return batch
+            return batch if self._failure is None else []
 
     def persist(self, batch: Sequence[Write]) -> None:
-        """Write and sync *batch*: the blocking call."""
+        """Write and sync *batch*: the blocking call. A failure is for good, whoever writes."""
+        try:
+            self.write(batch)
+            self.sync()
+        except BaseException as error:
+            if not isinstance(error, StorageFailed):
+                self.fail(StorageFailed(f"the log can't be written: {error!r}"))
+                raise
+            self.fail(error)
+            raise
+
+    def write(self, batch: Sequence[Write]) -> None:
+        """Hand *batch* to the disk, without a promise."""
         self._journal.write(batch)
+
+    def sync(self) -> None:
+        """Have the disk promise."""
         self._journal.sync()
 
     def finish(self, batch: Sequence[Write]) -> None:
@@ -124,14 +144,14 @@ class Writer:
                     self.finish(batch)
             if self._queue:
                 continue
-            if self._stopping:
+            if self.is_stopping:
                 return
-            self._work.wait()
+            self.bell.wait()
 
     def stop(self) -> None:
         """Let the thread drain the queue and end."""
-        self._stopping = True
-        self._work.ring()
+        self.is_stopping = True
+        self.bell.ring()
 
     def fail(self, failure: StorageFailed) -> None:
         """Refuse everybody who waits, now and later."""

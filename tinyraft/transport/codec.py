@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
+from tinyraft.core.configuration import Configuration
 from tinyraft.core.entry import (
     KINDS,
     LIMIT,
@@ -36,6 +37,7 @@ from tinyraft.core.messages import (
     TimeoutNowReply,
     VoteReply,
 )
+from tinyraft.errors import FormatTooNew
 from tinyraft.transport.envelope import Envelope, Malformed, seal, shown, unseal
 from tinyraft.wire import raft_pb2 as pb
 
@@ -220,6 +222,14 @@ def from_listed(message: pb.LogEntry) -> Entry:
     )
 
 
+def check_configuration(entry: Entry) -> None:
+    """Look at what the core can only die of: it takes configurations from the log on trust."""
+    try:
+        Configuration.decode(entry.command)
+    except (MalformedEntry, FormatTooNew) as error:
+        raise Malformed(f"entries: entry {entry.index}: {error}") from error
+
+
 def check_entries(entries: Sequence[Entry], *, index: Index, term: Term, limit: Term) -> None:
     """Check that *entries* follow *index* without a gap, and that their terms only grow."""
     for entry in entries:
@@ -229,6 +239,8 @@ def check_entries(entries: Sequence[Entry], *, index: Index, term: Term, limit: 
         if entry.term < term:
             raise Malformed(f"entries: entry {index} is of term {entry.term}, behind term {term}")
         term = entry.term
+        if entry.kind is EntryKind.CONFIGURATION:
+            check_configuration(entry)
     if term > limit:
         raise Malformed(f"entries: the last is of term {term}, the leader only of {limit}")
     checked(index, field="entries: the last index")

@@ -8,7 +8,7 @@ can't have: that is why the handlers are closures.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 from typing import Any, NoReturn, Protocol, TypeVar, cast
@@ -36,6 +36,7 @@ T = TypeVar("T")
 Context = grpc.ServicerContext
 
 UNTIMED_SECONDS = 60.0  # how long a call without a deadline may hold a thread
+ANSWER_BYTES = 1 << 20  # of results in one message, unless one is longer
 PEER_SECONDS = 30.0  # how long a peer's append may wait for the disk
 
 
@@ -188,9 +189,9 @@ class Admission:
 
 
 def time_left(context: Context) -> float:
-    """Seconds that the caller still waits."""
+    """Seconds to work in; what remains of the caller's is for the answer to arrive in time."""
     left = cast("float | None", context.time_remaining())
-    return UNTIMED_SECONDS if left is None else min(left, UNTIMED_SECONDS)
+    return UNTIMED_SECONDS if left is None else min(left - min(0.1, left / 5), UNTIMED_SECONDS)
 
 
 def is_forwarded(context: Context) -> bool:
@@ -296,14 +297,14 @@ class Streams:
             self._admission.leave(place)
 
     def _answers(
-        self, commands: Commands, answers: SimpleQueue[Outcome | None], context: Context
+        self, commands: Commands, outcomes: SimpleQueue[Outcome | None], context: Context
     ) -> Iterator[pb.ApplyStreamResponse]:
         given = 0
         while context.is_active():
-            done = [outcome for outcome in drain(answers) if outcome is not None]
+            done = [outcome for outcome in drain(outcomes) if outcome is not None]
             given += len(done)
-            if done:
-                yield pb.ApplyStreamResponse(answers=[encode_outcome(o) for o in done])
+            for answers in in_messages(encode_outcome(outcome) for outcome in done):
+                yield pb.ApplyStreamResponse(answers=answers)
             if self._closing or (commands.ended and given >= commands.taken):
                 return
 
@@ -351,6 +352,20 @@ def drain(queue: SimpleQueue[T]) -> list[T]:
             items.append(queue.get_nowait())
     except Empty:
         return items
+
+
+def in_messages(answers: Iterable[pb.StreamedAnswer]) -> Iterator[list[pb.StreamedAnswer]]:
+    """Share *answers* out, so that many long results don't burst one message."""
+    part: list[pb.StreamedAnswer] = []
+    size = 0
+    for answer in answers:
+        if part and size + len(answer.result) > ANSWER_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(answer)
+        size += len(answer.result)
+    if part:
+        yield part
 
 
 def encode_outcome(outcome: Outcome) -> pb.StreamedAnswer:

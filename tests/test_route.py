@@ -1,0 +1,58 @@
+"""Where a caller looks next."""
+
+from __future__ import annotations
+
+from random import Random
+
+from tinyraft.route import LONGEST_PAUSE, Route
+
+
+def make_route(*addresses: str) -> Route:
+    """Return a route whose chance is always the same."""
+    return Route(addresses, random=Random(1))
+
+
+def test_addresses_take_turns() -> None:
+    """Without a hint every address is tried, again and again."""
+    route = make_route("a:1", "b:1", "c:1")
+    assert ["a:1", "b:1", "c:1", "a:1"] == [route.next() for _ in range(4)]
+
+
+def test_a_hint_is_tried_once_and_first() -> None:
+    """A hint that led nowhere does not keep the others from being tried."""
+    route = make_route("a:1", "b:1")
+    assert "a:1" == route.next()
+    assert route.hint("z:1", term=3)
+    assert ["z:1", "b:1", "a:1"] == [route.next() for _ in range(3)]
+
+
+def test_an_old_hint_never_replaces_a_newer_one() -> None:
+    """Two nodes that point at each other don't keep a caller running in a circle."""
+    route = make_route("a:1")
+    assert route.hint("new:1", term=5)
+    assert not route.hint("old:1", term=4)
+    assert "new:1" == route.next()
+    assert not route.hint("old:1", term=4)
+    assert "a:1" == route.next()
+
+
+def test_the_same_term_again_is_no_news() -> None:
+    """It is tried, but not at once; an empty hint is none."""
+    route = make_route("a:1")
+    assert route.hint("b:1", term=5)
+    assert not route.hint("b:1", term=5)
+    assert not route.hint("", term=9)
+    assert "b:1" == route.next()
+    assert "a:1" == route.next()
+
+
+def test_pauses_grow_and_differ() -> None:
+    """From milliseconds to a bound, never two callers alike; short again once it was found."""
+    one, other = Route(["a:1"], random=Random(1)), Route(["a:1"], random=Random(2))
+    pauses = [one.pause() for _ in range(40)]
+    assert pauses != [other.pause() for _ in range(40)]
+    assert pauses[0] <= 0.010
+    assert LONGEST_PAUSE / 2 <= min(pauses[10:])
+    assert max(pauses) <= LONGEST_PAUSE
+    assert one.greeted("n1", leader="n1", address="n1:1", term=1)
+    assert one.pause() <= 0.010
