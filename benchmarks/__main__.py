@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
@@ -37,13 +37,11 @@ class Nothing:
 # --- the processes ----------------------------------------------------------------------------
 
 
-def serve_loads(apply: object) -> None:
+def serve_loads(apply: Callable[[bytes], object]) -> None:
     """Run the loads that are asked for on standard input, one line each."""
     for line in sys.stdin:
         threads, seconds = line.split()
-        call = apply
-        assert callable(call), "something to measure"
-        row = load(lambda: call(COMMAND), threads=int(threads), seconds=float(seconds))
+        row = load(lambda: apply(COMMAND), threads=int(threads), seconds=float(seconds))
         print(json.dumps(row), flush=True)
 
 

@@ -1,0 +1,43 @@
+"""The node of the scenarios: appends commands, answers their places, and shows all when asked."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+
+import tinyraft
+
+SLICE = 50_000  # what an answer has room for
+
+
+class Journal:
+    def __init__(self) -> None:
+        self.commands: list[bytes] = []
+
+    def apply(self, command: bytes) -> bytes:
+        self.commands.append(command)
+        return b"%d" % len(self.commands)
+
+    def query(self, request: bytes) -> bytes:
+        first = int(request or b"0")
+        return b"\n".join(self.commands[first : first + SLICE])
+
+
+def die_with_the_test() -> None:
+    os.read(0, 1)  # not sys.stdin: its lock, held here, would break the interpreter's own end
+    os._exit(99)
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    threading.Thread(target=die_with_the_test, daemon=True).start()
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    with tinyraft.Server(tinyraft.Config.from_env(), Journal()):
+        stop.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+"""The demo's state machine: a list of words, in the order in which the cluster agreed on them."""
+
+from __future__ import annotations
+
+
+class Words:
+    """Appends every command; the answer is its position, counted from 1."""
+
+    def __init__(self) -> None:
+        """Begin with no words."""
+        self.words: list[bytes] = []
+
+    def apply(self, command: bytes) -> bytes:
+        """Append *command* and answer its position in ASCII digits."""
+        self.words.append(command)
+        return b"%d" % len(self.words)
+
+    def query(self, request: bytes) -> bytes:
+        """Answer ``count`` with how many words there are, anything else with all, line by line."""
+        return b"%d" % len(self.words) if request == b"count" else b"\n".join(self.words)
