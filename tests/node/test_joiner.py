@@ -28,11 +28,16 @@ class Bench:
 
     def __init__(self, *ask: str, members: Configuration | None = None, cluster: str = "") -> None:
         self.members = members or Configuration()
+        self.leader: str | None = "a"
         self.cluster = cluster
         self.asked: list[Any] = []
         self.answers: list[Any] = []
         self.joiner = Joiner(
-            SimpleNamespace(me=NodeId("d"), configuration=lambda: self.members),  # type: ignore[arg-type]
+            SimpleNamespace(  # type: ignore[arg-type]
+                me=NodeId("d"),
+                configuration=lambda: self.members,
+                leader=lambda: (self.leader, "", 1),
+            ),
             SimpleNamespace(join=self.join_here),  # type: ignore[arg-type]
             identity=lambda: Identity(NodeId("d"), self.cluster, 44),
             joined=self.joined,
@@ -83,6 +88,15 @@ def test_a_member_at_its_address_asks_nobody() -> None:
     bench = Bench("a:1", members=configuration("a", "d"), cluster="the-cluster")
     bench.joiner.run()
     assert [] == bench.asked
+
+
+def test_a_member_that_no_leader_has_found_asks() -> None:
+    """It moved and came back, and its own log, which lacks both, says that all is well."""
+    bench = Bench("a:1", members=configuration("a", "d"), cluster="the-cluster")
+    bench.leader = None
+    bench.answers = [ConnectionLost("-"), ADMITTED]
+    bench.joiner.run()
+    assert ["here", "a:1"] == bench.addresses
 
 
 def test_a_member_that_moved_asks_here_and_everywhere() -> None:

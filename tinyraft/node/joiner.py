@@ -50,9 +50,14 @@ class Joiner:
         self._stopping = Event()
 
     def is_done(self) -> bool:
-        """Whether the cluster knows this node at its present address."""
+        """Whether the cluster knows this node at its present address, and a leader found it there.
+
+        Its own log alone can't tell: a node that moved, moved back, and missed the first move on
+        disk still reads its old address there.
+        """
         address = self._node.configuration().address_of(self._node.me)
-        return bool(self._identity().cluster_id) and address == self._address
+        is_found = self._node.leader()[0] is not None
+        return bool(self._identity().cluster_id) and address == self._address and is_found
 
     def order(self) -> JoinOrder:
         """Say who wants what."""

@@ -1,16 +1,17 @@
 """A disk in memory that forgets what was not synced, and fails when it is told to.
 
 Law: it stands behind the `Disk` seam and promises no more than the worst real disk. Until a file is
-synced, each change of it may be kept, lost or torn on its own; until a directory is synced, its
-changes may be lost from any of them on. A sync that fails has dropped what it should have written,
-and the next one succeeds all the same (as Linux does it).
+synced, each change of it (where sectors have a size: each sector of it) may be kept, lost or torn
+on its own; until a directory is synced, its changes may be lost from any of them on. A sync that
+fails has dropped what it should have written, and the next one succeeds all the same (as Linux
+does it).
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -98,7 +99,9 @@ class SimFile:
             if partial:
                 self._change(Change("write", self._path, offset, data[:partial]))
             raise
-        self._change(Change("write", self._path, offset, bytes(data)))
+        for start, stop in sectors(offset, len(data), size=self._disk.sector_bytes):
+            part = bytes(data[start - offset : stop - offset])
+            self._change(Change("write", self._path, start, part))
 
     def size(self) -> int:
         """See `File`."""
@@ -157,10 +160,12 @@ class SimDisk:
     Attributes:
         trace: Every call so far: its name and its path.
         before: Called before each call takes effect, to look at the disk at that moment.
+        sector_bytes: What the disk writes at once, in any order; 0: a whole write.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, sector_bytes: int = 0) -> None:
         """Begin with an empty root."""
+        self.sector_bytes = sector_bytes
         self.life = 0
         self.trace: list[tuple[str, Path]] = []
         self.before: Callable[[], object] | None = None
@@ -246,7 +251,7 @@ class SimDisk:
             keep: What becomes of each unsynced change of a file.
             names: Given how many changes of a directory are unsynced, how many are kept.
         """
-        image = SimDisk()
+        image = SimDisk(sector_bytes=self.sector_bytes)
         image._root = crashed_directory(self._root, keep=keep, names=names, done={})
         return image
 
@@ -275,6 +280,10 @@ class SimDisk:
         nodes = all_nodes(self._root)
         return max(len(node.pending) for node in nodes if isinstance(node, SimDirectory))
 
+    def files(self) -> dict[Path, bytes]:
+        """Return every file's bytes."""
+        return dict(all_files(self._root, Path("/")))
+
     def content(self, path: Path) -> bytes:
         """Return a file's bytes."""
         return bytes(self._file(path).data)
@@ -282,10 +291,11 @@ class SimDisk:
     def put(self, path: Path, data: bytes | None) -> None:
         """Replace a file's bytes behind everybody's back (None: remove it), on the disk too."""
         directory = self._directory(path.parent)
+        inode = None if data is None else SimInode(bytearray(data), data)
         for entries in (directory.entries, directory.durable):
             entries.pop(path.name, None)
-            if data is not None:
-                entries[path.name] = SimInode(bytearray(data), data)
+            if inode is not None:
+                entries[path.name] = inode
 
     def enter(self, call: str, path: Path) -> None:
         """Count a call, and fail it if it is its turn."""
@@ -348,6 +358,24 @@ def changed(data: bytes, change: Change, part: tuple[int, int] | None) -> bytes:
         return data.ljust(change.offset, b"\0")
     start, stop = change.offset + part[0], change.offset + part[1]
     return data[:start].ljust(start, b"\0") + change.data[part[0] : part[1]] + data[stop:]
+
+
+def sectors(offset: int, length: int, *, size: int) -> Iterator[tuple[int, int]]:
+    """Part a write where sectors of *size* bytes begin."""
+    start, end = offset, offset + length
+    while start < end:
+        stop = min(end, start - start % size + size) if size else end
+        yield start, stop
+        start = stop
+
+
+def all_files(root: SimDirectory, path: Path) -> Iterator[tuple[Path, bytes]]:
+    """Return what is reachable by today's names: each file's path and bytes, in order."""
+    for name, node in sorted(root.entries.items()):
+        if isinstance(node, SimDirectory):
+            yield from all_files(node, path / name)
+        else:
+            yield path / name, bytes(node.data)
 
 
 def all_nodes(root: SimDirectory) -> list[SimInode | SimDirectory]:

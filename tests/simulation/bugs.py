@@ -1,0 +1,53 @@
+"""A few bugs of the kind that the simulator is for; `tests/mutations` has many more."""
+
+from __future__ import annotations
+
+from tinyraft.core import leadership
+from tinyraft.core.effects import Mark
+from tinyraft.core.raft import Raft
+from tinyraft.node.writer import Writer
+
+
+def acks_before_the_sync(monkeypatch):
+    """Nothing waits for the disk any more."""
+    monkeypatch.setattr(Raft, "_latest_mark", lambda self: Mark(0))
+
+
+def half_is_a_majority(monkeypatch):
+    """Two of four decide."""
+
+    def agreed(voters, match):
+        places = sorted((match.get(voter, 0) for voter in voters), reverse=True)
+        return places[max(0, (len(voters) + 1) // 2 - 1)]
+
+    monkeypatch.setattr(leadership, "agreed_index", agreed)
+
+
+def syncs_nothing(monkeypatch):
+    """The disk promises without having written."""
+    monkeypatch.setattr(Writer, "sync", lambda self: None)
+
+
+def forgets_its_vote(monkeypatch):
+    """A restart remembers the term, and not the vote."""
+    before = Raft.__init__
+
+    def init(self, **options):
+        options["hard_state"].voted_for = None
+        before(self, **options)
+
+    monkeypatch.setattr(Raft, "__init__", init)
+
+
+def trusts_any_log(monkeypatch):
+    """Votes are given to those who lack what is committed."""
+    monkeypatch.setattr("tinyraft.core.raft.is_up_to_date", lambda *_, **__: True)
+
+
+BUGS = [
+    acks_before_the_sync,
+    half_is_a_majority,
+    syncs_nothing,
+    forgets_its_vote,
+    trusts_any_log,
+]

@@ -1,0 +1,70 @@
+"""What a run of many seeds must have met, so that its silence means something.
+
+Law: counts are for 200 seeds, and grow with their number; fewer than 200 prove nothing here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from tinyraft.testing.world import Result
+
+EACH = 200
+LEAST: dict[str, int] = {
+    "became_leader": 300,
+    "stepped_down": 20,
+    "log_cut": 15,
+    "leader_lost": 400,
+    "leader paused": 20,
+    "follower paused": 40,
+    "transfer_begun": 30,
+    "transfer_failed": 1,
+    "resigned": 12,
+    "left": 25,
+    "join": 40,
+    "moved": 25,
+    "members_change": 100,
+    "ChangeInProgress": 60,
+    "crash with unsynced bytes": 400,
+    "crash in a disk call": 35,
+    "crash in recovery": 40,
+    "torn write": 2000,
+    "killed": 80,
+    "restart with less": 600,
+    "kept": 30,
+    "damage refused": 15,
+    "node_failed": 30,
+    "module_failed": 10,
+    "answer NotLeader": 500,
+    "answer Overloaded": 400,
+    "answer ServerStopped": 10,
+    "answer ModuleFailed": 30,
+    "answer Rejected": 300,
+    "answer ModuleError": 300,
+    "outcome applied": 6000,
+    "outcome maybe": 500,
+    "outcome not": 400,
+    "fault isolate": 80,
+    "fault halves": 60,
+    "fault bridge": 50,
+    "fault ring": 35,
+    "fault cut": 80,
+    "fault reset": 80,
+    "fault pause": 60,
+    "fault loss": 50,
+    "fault twice": 45,
+    "fault disk full": 35,
+    "fault disk error": 35,
+    "fault slow disk": 80,
+}
+
+
+def missing(found: Sequence[Result]) -> dict[str, tuple[int, int]]:
+    """Name what was met too seldom: how often, and how often it should have been."""
+    seen: Counter[str] = Counter()
+    for result in found:
+        seen += result.seen
+    times = len(found) // EACH
+    wanted = {what: least * times for what, least in LEAST.items()}
+    return {what: (seen[what], least) for what, least in wanted.items() if seen[what] < least}

@@ -1,0 +1,277 @@
+"""The loops of a node's threads, as events: each calls the two halves of a real part.
+
+Law: mirrors the part's own `run`, and decides nothing. Where the thread would block (a bell, the
+disk, a call, a stream) the simulated time goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from tinyraft.core.effects import Write
+from tinyraft.core.messages import AppendReply, Reply
+from tinyraft.node.applier import Applier
+from tinyraft.node.lanes import NOTE_SECONDS, BulkLane, ControlLane
+from tinyraft.node.loop import Died, Part
+from tinyraft.node.ticker import Ticker
+from tinyraft.node.writer import Writer
+from tinyraft.testing.schedule import Event
+from tinyraft.testing.stream import SimStream
+
+if TYPE_CHECKING:
+    from tinyraft.testing.member import SimMember
+
+
+class Driver(Protocol):
+    """A part at work in simulated time."""
+
+    def poll(self) -> None:
+        """Look whether its bell was rung."""
+
+    def join(self, timeout: float, /) -> bool:
+        """Tell that nothing is waited for here."""
+
+
+class Busy:
+    """What most drivers share: one thing at a time, begun a moment after the bell."""
+
+    def __init__(self, member: SimMember, name: str) -> None:
+        """Work for *member*; its first look comes by itself."""
+        self.member = member
+        self.name = name
+        self.is_busy = False
+        self._is_first = True
+
+    def poll(self) -> None:
+        """Begin if the bell was rung and nothing is under way."""
+        if not self.is_busy and (self.rung() or self._is_first):
+            self._is_first = False
+            self.is_busy = True
+            self.member.after(self.member.wake_up(), self.name, self.step)
+
+    def rung(self) -> bool:
+        """Take the ring, if there was one."""
+        raise NotImplementedError
+
+    def step(self) -> None:
+        """Do one round."""
+        raise NotImplementedError
+
+    def join(self, timeout: float, /) -> bool:
+        """Tell that nothing is waited for here."""
+        del timeout
+        return True
+
+
+class WriterDriver(Busy):
+    """Write, let the disk take its time, sync."""
+
+    def __init__(self, member: SimMember, part: Writer, died: Died) -> None:
+        """Drive *part*."""
+        super().__init__(member, "writer")
+        self._part = part
+        self._died = died
+
+    def rung(self) -> bool:
+        """Take the ring, if there was one."""
+        return self._part.bell.wait(0)
+
+    def step(self) -> None:
+        """Write what is queued."""
+        batch = self._part.next_batch()
+        if not batch:
+            self.is_busy = False
+            return
+        self.member.writes(batch)
+        if self._tried(lambda: self._part.write(batch)):
+            self.member.after(self.member.sync_seconds(), "sync", lambda: self._sync(batch))
+
+    def _sync(self, batch: Sequence[Write]) -> None:
+        if self._tried(self._part.sync):
+            self.member.synced(batch)
+            self._part.finish(batch)
+            self.step()
+
+    def _tried(self, act: Callable[[], object]) -> bool:
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001  # as the loop of the real thread
+            self._died("writer", error)
+            return False
+        return True
+
+
+class ApplierDriver(Busy):
+    """Apply what is committed."""
+
+    def __init__(self, member: SimMember, part: Applier) -> None:
+        """Drive *part*."""
+        super().__init__(member, "applier")
+        self._part = part
+
+    def rung(self) -> bool:
+        """Take the ring, if there was one."""
+        return self._part.bell.wait(0)
+
+    def step(self) -> None:
+        """Apply one batch."""
+        if self._part.failure is not None or self.member.is_out_of_service:
+            return
+        batch = self._part.next_batch()
+        if batch:
+            self._part.apply(batch)
+            self.member.after(self.member.apply_seconds(), self.name, self.step)
+        else:
+            self.is_busy = False
+
+
+class TickerDriver:
+    """Tick at the member's own pace; who was paused ticks once."""
+
+    def __init__(self, member: SimMember, part: Ticker) -> None:
+        """Drive *part*."""
+        self._member = member
+        self._part = part
+        self._tick()
+
+    def _tick(self) -> None:
+        self._member.after(self._part.seconds * self._member.pace, "tick", self._step)
+
+    def _step(self) -> None:
+        if not self._part.is_stopping:
+            self._tick()
+            self._part.tick()
+
+    def poll(self) -> None:
+        """Has no bell."""
+
+    def join(self, timeout: float, /) -> bool:
+        """Tell that nothing is waited for here."""
+        del timeout
+        return True
+
+
+class ControlDriver(Busy):
+    """One unary call at a time."""
+
+    def __init__(self, member: SimMember, part: ControlLane, address: str) -> None:
+        """Drive *part* towards *address*."""
+        super().__init__(member, f"control {part.peer}")
+        self._part = part
+        self._address = address
+
+    def rung(self) -> bool:
+        """Take the ring, if there was one."""
+        return self._part.bell.wait(0)
+
+    def step(self) -> None:
+        """Make the call that is due."""
+        request = None if self._part.is_stopping else self._part.next_request()
+        if request is None:
+            self.is_busy = False
+            return
+        deadline: Event | None = None
+        is_over = False
+
+        def over(reply: Reply | None) -> None:
+            nonlocal is_over
+            if is_over:
+                return
+            is_over = True
+            assert deadline is not None, "set before anything can answer"
+            deadline.cancel()
+            if reply is not None:
+                self.member.heard(self._part.peer)
+            self._part.deliver(reply)
+            self.step()
+
+        timeout = self._part.timeout
+        deadline = self.member.after(timeout, f"{self.name} timeout", lambda: over(None))
+        self.member.call(self._address, self._part.peer, request, over)
+
+
+class BulkDriver:
+    """A stream of appends, opened again when it breaks."""
+
+    def __init__(self, member: SimMember, part: BulkLane, address: str) -> None:
+        """Drive *part* towards *address*."""
+        self.member = member
+        self._part = part
+        self._address = address
+        self._stream: SimStream | None = None
+        self._is_waiting = False  # before it is opened again
+        self._note: Event | None = None
+
+    def poll(self) -> None:
+        """Open a stream, send what is due, or end."""
+        part, stream = self._part, self._stream
+        if stream is None:
+            part.bell.wait(0)
+            if part.leads and not self._is_waiting:
+                self._open()
+        elif not stream.is_open:
+            self._lost()
+        elif part.wire_bell.wait(0) or not part.leads:
+            self._send()
+
+    def _open(self) -> None:
+        self._stream = SimStream(self.member, self._address, self._part.peer, self._answered)
+        self._part.stream = self._stream
+        self._send()
+
+    def _send(self, *, notes: bool = False) -> None:
+        stream = self._stream
+        if stream is None or not stream.is_open:
+            return
+        if not self._part.leads:
+            stream.goodbye()
+            self._stream = self._part.stream = None
+            self._part.lost()
+            return
+        while True:
+            append, has_note = self._part.next_request(notes=notes)
+            if append is None:
+                break
+            stream.send(append)
+        if has_note and (self._note is None or self._note.action is None):
+            self._note = self.member.after(NOTE_SECONDS, "note", self._send_note)
+
+    def _send_note(self) -> None:
+        self._note = None
+        self._send(notes=True)
+
+    def _answered(self, reply: AppendReply) -> None:
+        self.member.heard(self._part.peer)
+        self._part.deliver(reply)
+
+    def _lost(self) -> None:
+        self._stream = self._part.stream = None
+        self._part.lost()
+        if self._part.leads:
+            self._is_waiting = True
+            self.member.after(self._part.backoff, f"bulk {self._part.peer} again", self._again)
+
+    def _again(self) -> None:
+        self._is_waiting = False
+
+    def join(self, timeout: float, /) -> bool:
+        """Tell that nothing is waited for here."""
+        del timeout
+        return True
+
+
+def drive(member: SimMember, part: Part, *, address: str, died: Died) -> Driver:
+    """Put *part* to work in simulated time."""
+    match part:
+        case Writer():
+            return WriterDriver(member, part, died)
+        case Applier():
+            return ApplierDriver(member, part)
+        case Ticker():
+            return TickerDriver(member, part)
+        case ControlLane():
+            return ControlDriver(member, part, address)
+        case BulkLane():
+            return BulkDriver(member, part, address)
+    raise TypeError(f"nobody drives a {type(part).__name__}")

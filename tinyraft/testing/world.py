@@ -1,0 +1,303 @@
+"""A cluster in simulated time: real nodes, hostile surroundings, and one order of events.
+
+Law: one thread, one `Random`; the run is a function of its story. After every event the rules are
+checked, and at the end, when all is mended, the cluster must get on in bounded time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from hashlib import blake2b
+from random import Random
+from typing import Any
+
+from tinyraft.core.configuration import AddLearner, Configuration, Member, Relocate
+from tinyraft.core.effects import HardState, Mark, Write
+from tinyraft.core.entry import Entry, EntryKind, NodeId, make_entry
+from tinyraft.core.role import Role
+from tinyraft.errors import ModuleFailed, Rejected, StorageError, TinyraftError
+from tinyraft.node.waiters import Waiter
+from tinyraft.storage.wal import Wal
+from tinyraft.testing import faults
+from tinyraft.testing.client import SimClient
+from tinyraft.testing.disk import SimDisk
+from tinyraft.testing.history import Operation, is_linearizable
+from tinyraft.testing.member import DIRECTORY, SimMember
+from tinyraft.testing.network import SimNetwork
+from tinyraft.testing.schedule import Schedule
+from tinyraft.testing.story import LEADER, Story
+from tinyraft.testing.stream import SimStream
+from tinyraft.testing.truth import Truth, Violation, hold
+
+LIMIT = 60.0  # election timeouts until all must be well again
+ASK_SECONDS = 0.1
+
+
+class Ledger:
+    """The module of every member: registers, and commands that are refused or fail."""
+
+    def __init__(self, world: World, member: SimMember) -> None:
+        """Begin empty."""
+        self._world = world
+        self._member = member
+        self._values: dict[bytes, bytes] = {}
+        self.digest = blake2b(digest_size=8)
+
+    def apply(self, command: bytes, /) -> bytes:
+        """Do what *command* says."""
+        member = self._member
+        if member.has_trouble and member.fails_module:
+            member.fails_module = False
+            raise OSError("the module's own disk is full")
+        self._world.truth.applied(member, command)
+        self.digest.update(command)
+        value, key, kind = command.split(b" ")
+        if kind == b"refuse":
+            raise Rejected("on purpose")
+        if kind == b"raise":
+            raise KeyError(key)
+        before = self._values.get(key, b"")
+        if kind == b"swap":
+            self._values[key] = value
+        return before
+
+
+def ledger(state: Any, asked: Any) -> tuple[Any, object]:
+    """Model what the module answers about one key."""
+    kind, value = asked
+    if kind == "swap":
+        return value, state
+    return state, {"refuse": "Rejected", "raise": "ModuleError"}.get(kind, state)
+
+
+@dataclass(slots=True)
+class Result:
+    """How a run went."""
+
+    seed: int
+    trace: str
+    events: int
+    seconds: float
+    seen: Counter[str]
+    failure: str = ""
+
+
+class World:
+    """All processes, and all that surrounds them."""
+
+    def __init__(self, story: Story) -> None:
+        """Make the members; nothing happens before `run`."""
+        self.story = story
+        self.random = Random(story.seed)
+        self.schedule = Schedule(self.random)
+        self.network = SimNetwork(self.schedule, random=self.random, latency=story.latency)
+        self.seen: Counter[str] = Counter()
+        self.members: dict[NodeId, SimMember] = {}
+        self.truth = Truth(self.members, self.seen)
+        self.streams: list[SimStream] = []
+        self.operations: list[Operation] = []
+        self.clients: list[SimClient] = []
+        self.is_mended = False
+        names = [NodeId(f"n{number}") for number in range(story.members)]
+        founders = tuple(Member(n, f"host-{n}", voter=True, incarnation=1) for n in names)
+        for name in names:
+            self._found(name, Configuration(founders))
+
+    def see(self, what: str) -> None:
+        """Count that something rare was met."""
+        self.seen[what] += 1
+
+    def _found(self, name: NodeId, founders: Configuration | None) -> SimMember:
+        disk = SimDisk()
+        disk.mkdir(DIRECTORY)
+        disk.sync_dir(DIRECTORY.parent)
+        member = SimMember(self, name, f"host-{name}", disk)
+        if founders is not None:
+            first = make_entry(
+                index=1, term=1, kind=EntryKind.CONFIGURATION, command=founders.encode()
+            )
+            wal, _ = Wal.open(disk, DIRECTORY, segment_bytes=self.story.segment_bytes)
+            wal.write([Write(Mark(1), HardState(1, None), None, [first])])
+            wal.sync()
+            wal.close()
+            member.hard_state, member.durable = HardState(1, None), [first]
+        self.members[name] = member
+        return member
+
+    def make_module(self, member: SimMember) -> Ledger:
+        """Make the module of a new life of *member*."""
+        return Ledger(self, member)
+
+    # --- who is where ---------------------------------------------------------------------------
+
+    def member_at(self, address: str) -> SimMember | None:
+        """Find who listens at *address*.
+
+        When all is mended, also who listened there before: two that only know each other's former
+        addresses can't elect who would write down the new ones.
+        """
+        for member in self.members.values():
+            if address in (member.addresses if self.is_mended else member.addresses[:1]):
+                return member
+        return None
+
+    def leader(self) -> SimMember | None:
+        """Find who leads; of several, the one of the highest term."""
+        leading = [m for m in self.members.values() if m.is_up and m.raft.role is Role.LEADER]
+        return max(leading, key=lambda m: m.raft.term) if leading else None
+
+    def pick(self, number: int) -> SimMember:
+        """Find the member that a fault means."""
+        members = list(self.members.values())
+        leader = self.leader() if number == LEADER else None
+        return leader or members[number % len(members)]
+
+    def lose_streams(self, member: SimMember) -> None:
+        """Break the streams of a process that is gone; the network tells who can hear."""
+        for stream in self.streams:
+            if stream.is_open and stream.sender is member:
+                stream.is_open = False
+                stream.break_off()
+            elif stream.is_open and stream.leads_to(member):
+                name, sender = member.name, stream.sender.name
+                self.network.send(name, sender, "reset", stream.break_off)
+                stream.die()
+        self.streams = [stream for stream in self.streams if stream.is_open]
+
+    def lose_clients(self, member: SimMember) -> None:
+        """Let callers learn that their connection to *member* broke."""
+        for client in self.clients:
+            lost = partial(client.lost, member, member.life)
+            self.network.send(member.name, client.name, "reset", lost)
+
+    # --- the run --------------------------------------------------------------------------------
+
+    def run(self) -> Result:
+        """Let the story happen; raises `Violation` when a rule is broken."""
+        story, schedule = self.story, self.schedule
+        for member in list(self.members.values()):
+            member.start()
+        addresses = [member.address for member in self.members.values()]
+        self.clients = [SimClient(self, f"c{n}", addresses) for n in range(story.clients)]
+        for fault in story.faults:
+            what = f"fault {fault.kind} {fault.member}"
+            schedule.after(fault.at, what, partial(faults.befall, self, fault))
+        schedule.run(story.seconds)
+        self._mend()
+        schedule.run(story.seconds + LIMIT * story.timeout, stop=self._is_well)
+        hold(self._is_well(), f"not well {LIMIT:g} election timeouts after the last fault (I22)")
+        self._look_back()
+        schedule.note(f"{len(self.truth.committed)} committed")
+        return Result(story.seed, schedule.trace, schedule.count, schedule.now, self.seen)
+
+    def _mend(self) -> None:
+        self.is_mended = True
+        self.network.heal()
+        for client in self.clients:
+            client.is_stopping = True
+        for member in self.members.values():
+            faults.mend(self, member)
+
+    def _is_well(self) -> bool:
+        up = [m for m in self.members.values() if not m.is_dead]
+        leader = self.leader()
+        if leader is None or any(not m.is_up for m in up):
+            return False
+        if any(client.operation is not None for client in self.clients):
+            return False
+        last = leader.raft.log.last_index
+        known = {member.id for member in leader.raft.configuration.members}
+        return all(
+            m.raft.term == leader.raft.term
+            and m.raft.log.last_index == m.raft.commit_index == last
+            and m.node.applier.last_applied == last
+            for m in up
+            if m.name in known
+        )
+
+    def judge(self, operation: Operation) -> None:
+        """Look at an answer at once: what was acknowledged is committed."""
+        if operation.outcome == "applied":
+            command = b" ".join(
+                (operation.asked[1], operation.key.encode(), operation.asked[0].encode())
+            )
+            hold(
+                command in self.truth.commands, f"{command!r} is acknowledged, not committed (I20)"
+            )
+
+    def _look_back(self) -> None:
+        commands = self.truth.commands
+        hold(len(commands) == len(set(commands)), "a command is in the log twice (I14)")
+        values = {command.split(b" ")[0] for command in commands}
+        for operation in self.operations:
+            if operation.outcome == "not":
+                hold(operation.asked[1] not in values, f"{operation} was refused, and is there")
+        for key in {operation.key for operation in self.operations}:
+            history = [
+                o
+                for o in self.operations
+                if o.key == key and (o.outcome != "maybe" or o.asked[1] in values)
+            ]
+            hold(is_linearizable(history, model=ledger, start=b""), f"{key} is not linearizable")
+        digests = {
+            m.module.digest.digest()
+            for m in self.members.values()
+            if m.is_up and m.applied == len(commands)
+        }
+        hold(len(digests) <= 1, "modules differ (I6)")
+
+    def judge_failure(self, member: SimMember) -> None:
+        """A node has stopped working: that needs a reason."""
+        failure = member.node.failure
+        expected = member.has_trouble and isinstance(failure, StorageError | ModuleFailed)
+        hold(expected, f"{member.name} stopped: {failure}")
+        self.see("node out of service")
+
+    # --- what an operator does ------------------------------------------------------------------
+
+    def join(self) -> None:
+        """Start a new process, which asks until it is a member."""
+        name = NodeId(f"n{len(self.members)}")
+        member = self._found(name, None)
+        member.start()
+        self.see("join")
+        self.ask(member)
+
+    def ask(self, member: SimMember) -> None:
+        """Ask whoever leads to take *member* in, or to dial it where it is now."""
+        leader = self.leader()
+        if member.is_up:
+            known = member.raft.configuration.get(member.name)
+            if known and known.address == member.address and member.raft.leader_id:
+                return
+        if leader is not None and not self.network.loses(member.name, leader.name):
+            leader.run(leader.life, "asked", lambda: self._take_in(leader, member))
+        self.schedule.after(ASK_SECONDS, f"{member.name} asks", lambda: self.ask(member))
+
+    def _take_in(self, leader: SimMember, member: SimMember) -> None:
+        known = leader.raft.configuration.get(member.name)
+        new = Member(member.name, member.address, False, True, 1)
+        change = Relocate(member.name, member.address) if known else AddLearner(new)
+        if known is not None and known.address == member.address:
+            return
+        try:
+            leader.node.change_members(change, Waiter())
+        except TinyraftError as error:
+            self.see(type(error).__name__)
+
+
+def play(story: Story) -> Result:
+    """Run *story*; a broken rule is told in the result."""
+    world = World(story)
+    try:
+        return world.run()
+    except Exception as error:  # noqa: BLE001  # whatever went wrong is the result
+        known = isinstance(error, Violation)
+        text = str(error) if known else f"{type(error).__name__}: {error}"
+        schedule = world.schedule
+        return Result(story.seed, schedule.trace, schedule.count, schedule.now, world.seen, text)
+
+
+__all__ = ["Entry", "Result", "World", "play"]
