@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from random import Random
 
-from tinyraft.route import LONGEST_PAUSE, Route
+import pytest
+
+from tinyraft.errors import (
+    ApplyTimeout,
+    ConnectionLost,
+    LeadershipLost,
+    ModuleError,
+    NotLeader,
+    Overloaded,
+    Rejected,
+    ServerStopped,
+    StorageFull,
+    TinyraftError,
+)
+from tinyraft.route import LONGEST_PAUSE, Retry, Route
 
 
 def make_route(*addresses: str) -> Route:
@@ -56,3 +70,27 @@ def test_pauses_grow_and_differ() -> None:
     assert max(pauses) <= LONGEST_PAUSE
     assert one.greeted("n1", leader="n1", address="n1:1", term=1)
     assert one.pause() <= 0.010
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ApplyTimeout, ConnectionLost, LeadershipLost, ServerStopped, Rejected, ModuleError],
+)
+def test_what_may_have_been_applied_is_never_tried_again(error: type[TinyraftError]) -> None:
+    """A second try could apply it twice; and an answer of the module is an answer."""
+    assert make_route("a:1", "b:1").after(error("it may be applied")) is None
+
+
+@pytest.mark.parametrize("error", [Overloaded("full"), StorageFull("full")], ids=repr)
+def test_a_full_leader_is_asked_again_after_a_pause(error: Overloaded | StorageFull) -> None:
+    """It is the right node, and nothing was appended."""
+    assert Retry(error, elsewhere=False, at_once=False) == make_route("a:1").after(error)
+
+
+def test_who_does_not_lead_sends_the_caller_elsewhere() -> None:
+    """At once where it names a leader of a later term, else after a pause."""
+    route = make_route("a:1")
+    error = NotLeader("b leads", leader_id="b", leader_address="b:1", term=3)
+    assert Retry(error, elsewhere=True, at_once=True) == route.after(error)
+    assert Retry(error, elsewhere=True, at_once=False) == route.after(error)
+    assert "b:1" == route.next()

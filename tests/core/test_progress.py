@@ -19,7 +19,7 @@ def told(p):
 
 def test_begins_with_nothing_known():
     """A new leader assumes no copy anywhere, whatever its own log holds (P20)."""
-    p = progress()
+    p = Progress(next_index=11, last_index=10, tick=0)
     assert told(p) == (0, 11, None)
     assert p.is_probing
     assert p.active

@@ -215,3 +215,14 @@ def test_one_address_of_a_name_is_enough(monkeypatch: pytest.MonkeyPatch) -> Non
     found[v6] = used
     with pytest.raises(StartFailed, match="in use"):
         check_bind("localhost:1")
+
+
+def test_a_port_is_never_shared_silently() -> None:
+    """Two servers on one port would each get some of the calls: the second one is refused."""
+    with DaemonPool(1, name="shared-port") as pool:
+        first = grpc.server(pool, options=SERVER)
+        second = grpc.server(pool, options=SERVER)
+        port = first.add_insecure_port("127.0.0.1:0")
+        with pytest.raises(RuntimeError, match="bind"):
+            second.add_insecure_port(f"127.0.0.1:{port}")
+        first.stop(0).wait(5.0)

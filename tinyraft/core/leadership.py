@@ -61,7 +61,7 @@ class Leadership:
     def has_append(self, peer: NodeId, *, commit_index: Index) -> bool:
         """Tell whether `next_append` would give something."""
         p = self.progress.get(peer)
-        if p is None or p.in_flight is not None:
+        if p is None or p.in_flight is not None or p.has_lost_log:
             return False
         return (
             p.next_index <= self._log.last_index
@@ -72,7 +72,9 @@ class Leadership:
     def has_entries(self, peer: NodeId) -> bool:
         """Tell whether more than a newer commit index waits to be sent."""
         p = self.progress.get(peer)
-        return p is not None and p.in_flight is None and p.next_index <= self._log.last_index
+        if p is None or p.in_flight is not None or p.has_lost_log:
+            return False
+        return p.next_index <= self._log.last_index
 
     def next_append(
         self, peer: NodeId, *, max_bytes: int, commit_index: Index
@@ -99,6 +101,11 @@ class Leadership:
             return p.matched(reply.match_index)
         p.refused(self._log.last_at_most(reply.conflict_index, reply.conflict_term) + 1)
         return False
+
+    def has_lost_log(self, peer: NodeId) -> bool:
+        """Tell whether *peer* lacks what it acknowledged."""
+        p = self.progress.get(peer)
+        return p is not None and p.has_lost_log
 
     def committable(self, commit_index: Index) -> Index:
         """Find how far a majority has this log on disk; only entries of this term count (3.6.2)."""

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from tinyraft.core.entry import Index
 
+INSISTS = 3
+
 
 class Progress:
     """One peer's log, as far as the leader knows it."""
 
     __slots__ = (
         "_refusals",
+        "_refusals_below_match",
         "_round_start",
         "_round_target",
         "acked_round",
@@ -33,6 +36,7 @@ class Progress:
         self.active = True  # was heard since check-quorum last looked; new ones get a chance
         self.acked_round = 0
         self._refusals = 0  # in a row
+        self._refusals_below_match = 0  # likewise
         self._round_target, self._round_start = last_index, tick
 
     @property
@@ -50,7 +54,7 @@ class Progress:
         """The peer has everything up to *index* on disk; tell whether that is news."""
         if self.in_flight is not None and index >= self.in_flight:
             self.in_flight = None
-        self._refusals = 0
+        self._refusals = self._refusals_below_match = 0
         grew = index > self.match_index
         self.match_index = max(self.match_index, index)
         self.next_index = max(self.next_index, self.match_index + 1)
@@ -66,6 +70,7 @@ class Progress:
         """
         if self.in_flight is None:
             return
+        self._refusals_below_match += next_index <= self.match_index
         self.in_flight = None
         back = 1 << self._refusals
         self._refusals += 1
@@ -77,6 +82,15 @@ class Progress:
         if self.match_index:
             self.next_index = self.match_index + 1
         self.told_commit = 0
+
+    @property
+    def has_lost_log(self) -> bool:
+        """Whether the peer insists that it lacks what it had on disk: its log went back.
+
+        One such refusal may be an old one that came late. What it acknowledged was counted, so it
+        is not served as if nothing had happened.
+        """
+        return self._refusals_below_match >= INSISTS
 
     @property
     def has_finished_a_round(self) -> bool:

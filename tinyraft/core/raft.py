@@ -320,9 +320,12 @@ class Raft:
         if reply.match_index > self.log.last_index:
             self._note("impossible_reply", peer=sender, match_index=reply.match_index)
             return
+        had_lost_log = leadership.has_lost_log(sender)
         if leadership.answered(sender, reply):
             self._advance(leadership)
             self._hand_over_when_ready(leadership)
+        elif leadership.has_lost_log(sender) and not had_lost_log:
+            self._note("peer_log_went_back", peer=sender)
 
     def _answer_heartbeat(self, reply: HeartbeatReply, sender: NodeId) -> None:
         progress = self._leadership().progress.get(sender)

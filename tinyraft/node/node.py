@@ -42,7 +42,13 @@ from tinyraft.node.writer import Journal, Writer
 
 T = TypeVar("T")
 Refused: TypeAlias = tuple[list[Waiter], TinyraftError] | None
-WARNINGS = {"stepped_down", "log_cut", "transfer_failed", "impossible_reply"}
+WARNINGS = {
+    "stepped_down",
+    "log_cut",
+    "transfer_failed",
+    "impossible_reply",
+    "peer_log_went_back",
+}
 DEBUG = {"voted"}
 
 

@@ -1,0 +1,149 @@
+"""A leader among three whose office ends: what becomes of its commands, and of a dead disk."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from time import monotonic
+
+import pytest
+
+from tests.cluster import DEADLINE, GatedJournal, Words, until
+from tests.node.cores import make_leader, sync
+from tinyraft.core.entry import NodeId
+from tinyraft.core.messages import (
+    AppendEntries,
+    AppendReply,
+    Heartbeat,
+    HeartbeatReply,
+    PreVoteReply,
+    Reply,
+    Request,
+    RequestPreVote,
+    VoteReply,
+)
+from tinyraft.core.raft import Raft
+from tinyraft.errors import NotLeader
+from tinyraft.logs import Log
+from tinyraft.node.node import Node
+from tinyraft.node.waiters import Waiter
+
+B = NodeId("b")
+
+
+class MuteStream:
+    """Takes appends until they end, and answers none of them."""
+
+    def __init__(self, appends: Iterator[AppendEntries]) -> None:
+        self.appends = appends
+
+    def __iter__(self) -> Iterator[AppendReply]:
+        for _ in self.appends:
+            pass
+        return iter(())
+
+    def cancel(self) -> None:
+        """End; there is nothing to break off."""
+
+
+class FriendlyLink:
+    """A peer that hears heartbeats, votes for everybody, and has a disk that never ends."""
+
+    def call(self, request: Request, *, timeout: float) -> Reply | None:
+        """Answer at once."""
+        if isinstance(request, Heartbeat):
+            return HeartbeatReply(request.term, request.round)
+        if isinstance(request, RequestPreVote):
+            return PreVoteReply(request.term, True)
+        return VoteReply(request.term, True)
+
+    def open_stream(self, appends: Iterator[AppendEntries]) -> MuteStream:
+        """Open one that says nothing."""
+        return MuteStream(appends)
+
+    def close(self) -> None:
+        """End."""
+
+
+class Office:
+    """A node that leads term 2, its no-op committed."""
+
+    def __init__(self) -> None:
+        core = make_leader("a", "a", "b", "c")
+        core.answer(AppendReply(2, True, 2), sender=B)
+        sync(core)
+        self.journal, self.module = GatedJournal(), Words()
+        self.node = Node(
+            core,
+            module=self.module,
+            journal=self.journal,
+            connect=lambda _peer, _address: FriendlyLink(),
+            election_timeout=0.2,
+            log=Log("test"),
+        )
+
+    def propose(self, command: bytes) -> Waiter:
+        """Propose one command."""
+        waiter = Waiter()
+        self.node.propose([command], [waiter])
+        return waiter
+
+    def hear(self, request: Request) -> None:
+        """Let *b* say something, and bring to the disk what follows."""
+        self.node.turn(lambda raft: raft.step(request, sender=B))
+        writer = self.node.writer
+        while batch := writer.next_batch():
+            writer.persist(batch)
+            writer.finish(batch)
+
+
+@pytest.fixture
+def office() -> Iterator[Office]:
+    """Lend a leader; its threads are started by the test."""
+    made = Office()
+    yield made
+    made.journal.open.set()
+    assert [] == made.node.stop(deadline=monotonic() + DEADLINE)
+
+
+def test_what_waits_when_the_office_ends_is_never_appended(office: Office) -> None:
+    """A command belongs to the office that took it: none is appended in a later term (P21)."""
+    first, second = office.propose(b"first"), office.propose(b"second")
+    assert (3, 2) == (first.index, first.term)
+    office.hear(AppendEntries(3, 2, 2, [], 2))  # b leads term 3
+    with pytest.raises(NotLeader):
+        second.wait(0)
+
+    def lead_again(raft: Raft) -> None:
+        while raft.candidacy is None:
+            raft.tick()
+        raft.answer(PreVoteReply(4, True), sender=B)
+        sync(raft)
+        raft.answer(VoteReply(4, True), sender=B)
+
+    office.node.turn(lead_again)
+    assert office.node.leads
+    office.node.turn(lambda raft: raft.answer(AppendReply(4, True, raft.log.last_index), sender=B))
+
+    def commands(raft: Raft) -> list[tuple[int, bytes]]:
+        entries = raft.log.between(2, raft.log.last_index, max_bytes=1 << 20)
+        return [(entry.term, entry.command) for entry in entries]
+
+    assert [(2, b"first"), (4, b"")] == office.node.turn(commands)
+
+
+def test_a_disk_that_hangs_ends_the_office(
+    office: Office, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Peers answer every heartbeat, yet who can't write for an election timeout resigns (P81)."""
+    caplog.set_level(logging.INFO, logger="tinyraft")
+    office.node.start()
+    office.journal.open.clear()
+    office.propose(b"word")
+    assert office.journal.syncing.wait(DEADLINE)
+    until(lambda: not office.node.leads, what="it resigns")
+    until(lambda: "its disk does not answer" in caplog.text, what="it says why")
+    assert "no majority was heard" not in caplog.text
+    with pytest.raises(NotLeader):
+        office.propose(b"another").wait(DEADLINE)
+    assert [] == office.module.words
