@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.cluster import LocalCluster, our_threads, until
+
+# A shell that runs the tests in the background lets them ignore Ctrl-C, and the programs that they
+# start would do so too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Shared and small machines stall for seconds: time is pytest-timeout's business, not hypothesis's.
 settings.register_profile(
