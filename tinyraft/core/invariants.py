@@ -5,13 +5,26 @@ Law: reads, never repairs. Cheap enough to stay on in production.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from tinyraft.core.effects import InvariantViolated
+from tinyraft.core.entry import Index, NodeId, Term
+from tinyraft.core.log import Log
 from tinyraft.core.role import Role
 
-if TYPE_CHECKING:
-    from tinyraft.core.raft import Raft
+
+class Watched(Protocol):
+    """What is looked at."""
+
+    term: Term
+    voted_for: NodeId | None
+    commit_index: Index
+    log: Log
+    role: Role
+
+    @property
+    def leadership(self) -> object | None:
+        """Whatever only a leader has."""
 
 
 class Watch:
@@ -19,13 +32,13 @@ class Watch:
 
     __slots__ = ("_commit_index", "_term", "_voted_for")
 
-    def __init__(self, raft: Raft) -> None:
+    def __init__(self, raft: Watched) -> None:
         """Begin with *raft* as recovery left it."""
         self._term = raft.term
         self._voted_for = raft.voted_for
         self._commit_index = raft.commit_index
 
-    def look(self, raft: Raft) -> None:
+    def look(self, raft: Watched) -> None:
         """Compare *raft* with the last look, and with itself.
 
         Raises:

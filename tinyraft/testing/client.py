@@ -6,8 +6,6 @@ applied, as `Caller` does.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tinyraft.errors import (
     MaybeApplied,
     ModuleError,
@@ -20,10 +18,7 @@ from tinyraft.node.waiters import Waiter
 from tinyraft.route import Route
 from tinyraft.testing.history import Operation
 from tinyraft.testing.schedule import Event
-
-if TYPE_CHECKING:
-    from tinyraft.testing.member import SimMember
-    from tinyraft.testing.world import World
+from tinyraft.testing.surroundings import Process, Surroundings
 
 OPEN_SECONDS = 1.0
 KEYS = 3
@@ -32,14 +27,14 @@ KEYS = 3
 class SimClient:
     """One thread of a program, with a caller of its own."""
 
-    def __init__(self, world: World, name: str, addresses: list[str]) -> None:
+    def __init__(self, world: Surroundings, name: str, addresses: list[str]) -> None:
         """Begin to work at once."""
         self.name = name
         self.operation: Operation | None = None
         self.is_stopping = False
         self._world = world
         self._route = Route(addresses, random=world.random)
-        self._leader: SimMember | None = None  # the stream to it is open
+        self._leader: Process | None = None  # the stream to it is open
         self._life = 0
         self._count = 0
         self._attempt = 0  # of the present operation; an answer to an older one is late
@@ -152,7 +147,7 @@ class SimClient:
 
     # --- sending --------------------------------------------------------------------------------
 
-    def _send(self, leader: SimMember) -> None:
+    def _send(self, leader: Process) -> None:
         """Send it on the open stream: once it has left, only an answer can tell."""
         world, operation, attempt = self._world, self.operation, self._attempt
         assert operation is not None, "one is under way"
@@ -211,7 +206,7 @@ class SimClient:
                 self._route.pause(), lambda: self._try() if attempt == self._attempt else None
             )
 
-    def lost(self, member: SimMember, life: int) -> None:
+    def lost(self, member: Process, life: int) -> None:
         """The connection to a former life of *member* broke."""
         if self._leader is member and self._life < life:
             self._leader = None

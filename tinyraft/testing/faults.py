@@ -7,19 +7,47 @@ Never more disks are lost for good than a minority's.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from tinyraft.core.entry import NodeId
 from tinyraft.errors import TinyraftError
 from tinyraft.testing.disk import Fault as DiskFault
 from tinyraft.testing.member import DIRECTORY, SimMember
 from tinyraft.testing.story import Fault
-
-if TYPE_CHECKING:
-    from tinyraft.testing.world import World
+from tinyraft.testing.surroundings import Surroundings
 
 MOST_MEMBERS = 9
+
+
+class World(Surroundings, Protocol):
+    """What a fault may touch."""
+
+    members: dict[NodeId, SimMember]
+    is_mended: bool
+
+    @property
+    def clients(self) -> Sequence[Named]:
+        """All callers."""
+
+    def leader(self) -> SimMember | None:
+        """Find who leads."""
+
+    def pick(self, number: int) -> SimMember:
+        """Find the member that a fault means."""
+
+    def join(self) -> None:
+        """Start a new process that joins."""
+
+    def ask(self, member: SimMember) -> None:
+        """Let *member* ask to be taken in."""
+
+
+class Named(Protocol):
+    """Somebody on the network."""
+
+    name: str
 
 
 def befall(world: World, fault: Fault) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tinyraft.core.effects import HardState, Held, Write
 from tinyraft.core.entry import Entry, NodeId
@@ -23,9 +23,7 @@ from tinyraft.storage.wal import Wal
 from tinyraft.testing.disk import Change, SimDisk, kept, lost
 from tinyraft.testing.parts import Driver, drive
 from tinyraft.testing.schedule import Event
-
-if TYPE_CHECKING:
-    from tinyraft.testing.world import World
+from tinyraft.testing.surroundings import Surroundings
 
 DIRECTORY = Path("/wal")
 
@@ -75,7 +73,7 @@ class SimLink:
 class SimMember:
     """A process of the cluster."""
 
-    def __init__(self, world: World, name: NodeId, address: str, disk: SimDisk) -> None:
+    def __init__(self, world: Surroundings, name: NodeId, address: str, disk: SimDisk) -> None:
         """Make a process that is not started."""
         self.world = world
         self.name = name

@@ -7,7 +7,7 @@ disk, a call, a stream) the simulated time goes on.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from tinyraft.core.effects import Write
 from tinyraft.core.messages import AppendReply, Reply
@@ -18,9 +18,7 @@ from tinyraft.node.ticker import Ticker
 from tinyraft.node.writer import Writer
 from tinyraft.testing.schedule import Event
 from tinyraft.testing.stream import SimStream
-
-if TYPE_CHECKING:
-    from tinyraft.testing.member import SimMember
+from tinyraft.testing.surroundings import Process
 
 
 class Driver(Protocol):
@@ -36,7 +34,7 @@ class Driver(Protocol):
 class Busy:
     """What most drivers share: one thing at a time, begun a moment after the bell."""
 
-    def __init__(self, member: SimMember, name: str) -> None:
+    def __init__(self, member: Process, name: str) -> None:
         """Work for *member*; its first look comes by itself."""
         self.member = member
         self.name = name
@@ -67,7 +65,7 @@ class Busy:
 class WriterDriver(Busy):
     """Write, let the disk take its time, sync."""
 
-    def __init__(self, member: SimMember, part: Writer, died: Died) -> None:
+    def __init__(self, member: Process, part: Writer, died: Died) -> None:
         """Drive *part*."""
         super().__init__(member, "writer")
         self._part = part
@@ -105,7 +103,7 @@ class WriterDriver(Busy):
 class ApplierDriver(Busy):
     """Apply what is committed."""
 
-    def __init__(self, member: SimMember, part: Applier) -> None:
+    def __init__(self, member: Process, part: Applier) -> None:
         """Drive *part*."""
         super().__init__(member, "applier")
         self._part = part
@@ -129,7 +127,7 @@ class ApplierDriver(Busy):
 class TickerDriver:
     """Tick at the member's own pace; who was paused ticks once."""
 
-    def __init__(self, member: SimMember, part: Ticker) -> None:
+    def __init__(self, member: Process, part: Ticker) -> None:
         """Drive *part*."""
         self._member = member
         self._part = part
@@ -155,7 +153,7 @@ class TickerDriver:
 class ControlDriver(Busy):
     """One unary call at a time."""
 
-    def __init__(self, member: SimMember, part: ControlLane, address: str) -> None:
+    def __init__(self, member: Process, part: ControlLane, address: str) -> None:
         """Drive *part* towards *address*."""
         super().__init__(member, f"control {part.peer}")
         self._part = part
@@ -194,7 +192,7 @@ class ControlDriver(Busy):
 class BulkDriver:
     """A stream of appends, opened again when it breaks."""
 
-    def __init__(self, member: SimMember, part: BulkLane, address: str) -> None:
+    def __init__(self, member: Process, part: BulkLane, address: str) -> None:
         """Drive *part* towards *address*."""
         self.member = member
         self._part = part
@@ -261,7 +259,7 @@ class BulkDriver:
         return True
 
 
-def drive(member: SimMember, part: Part, *, address: str, died: Died) -> Driver:
+def drive(member: Process, part: Part, *, address: str, died: Died) -> Driver:
     """Put *part* to work in simulated time."""
     match part:
         case Writer():

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from tinyraft.core.entry import NodeId
 from tinyraft.core.messages import AppendEntries, AppendReply, Reply
-
-if TYPE_CHECKING:
-    from tinyraft.testing.member import SimMember
+from tinyraft.testing.surroundings import Process
 
 KEEPALIVE = 4.0  # election timeouts until a silent connection is given up
 
@@ -24,7 +21,7 @@ class SimStream:
 
     def __init__(
         self,
-        sender: SimMember,
+        sender: Process,
         address: str,
         peer: NodeId,
         answered: Callable[[AppendReply], None],
@@ -86,7 +83,7 @@ class SimStream:
             self._arrives - now, f"{name}>{self._peer} {what}", lambda: self._arrive(action)
         )
 
-    def leads_to(self, member: SimMember) -> bool:
+    def leads_to(self, member: Process) -> bool:
         """Tell whether *member* is at the other end."""
         return self._target is member
 

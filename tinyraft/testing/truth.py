@@ -7,16 +7,14 @@ event, so that the first wrong step is the one that is reported.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from tinyraft.core.configuration import Configuration
 from tinyraft.core.effects import HardState, Write
 from tinyraft.core.entry import Entry, EntryKind, Index, NodeId, Term
 from tinyraft.core.messages import AppendReply, Reply, Request, RequestVote, VoteReply
 from tinyraft.core.role import Role
-
-if TYPE_CHECKING:
-    from tinyraft.testing.member import SimMember
+from tinyraft.testing.surroundings import Process
 
 
 class Violation(AssertionError):
@@ -32,7 +30,7 @@ def hold(condition: bool, what: str) -> None:  # reads as a sentence
 class Truth:
     """All that is known to be so, over all lives of all members."""
 
-    def __init__(self, members: dict[NodeId, SimMember], seen: Counter[str]) -> None:
+    def __init__(self, members: Mapping[NodeId, Process], seen: Counter[str]) -> None:
         """Watch *members*."""
         self.committed: list[Entry] = []
         self.commands: list[bytes] = []  # of what is committed
@@ -46,7 +44,7 @@ class Truth:
 
     # --- the disk -------------------------------------------------------------------------------
 
-    def persisted(self, member: SimMember, write: Write) -> None:
+    def persisted(self, member: Process, write: Write) -> None:
         """A write is on disk."""
         state = write.hard_state
         if state is not None:
@@ -62,7 +60,7 @@ class Truth:
             known = self._votes.setdefault((voter, state.term), state.voted_for)
             hold(known == state.voted_for, f"{voter} voted twice in term {state.term} (I2)")
 
-    def recovered(self, member: SimMember, state: HardState, entries: list[Entry]) -> None:
+    def recovered(self, member: Process, state: HardState, entries: list[Entry]) -> None:
         """A member came back with that: what was synced, and perhaps some of what was written."""
         possible = [(member.hard_state, list(member.durable))]
         for write in member.lost_writes:
@@ -88,13 +86,13 @@ class Truth:
             hold(len(entries) >= least, f"{member.name} forgot what was synced (I20)")
         self._vote(member.name, state)
 
-    def refused(self, member: SimMember) -> None:
+    def refused(self, member: Process) -> None:
         """A member's disk is damaged, and it said so."""
         hold(member.is_flipped, f"{member.name} refused a disk that nothing has damaged")
 
     # --- what leaves ----------------------------------------------------------------------------
 
-    def leaves(self, member: SimMember, to: NodeId, message: Request | Reply) -> None:
+    def leaves(self, member: Process, to: NodeId, message: Request | Reply) -> None:
         """What vouches for the disk is covered by what is on it (I8)."""
         hard = member.hard_state
         if isinstance(message, VoteReply | AppendReply):
@@ -112,7 +110,7 @@ class Truth:
 
     # --- after every event ----------------------------------------------------------------------
 
-    def look(self, member: SimMember) -> None:
+    def look(self, member: Process) -> None:
         """Check what a member's event may have changed."""
         if self.broken is not None:
             raise self.broken
@@ -127,7 +125,7 @@ class Truth:
         if raft.role is Role.LEADER:
             self._look_at_leader(member, view)
 
-    def _look_at_leader(self, member: SimMember, view: View) -> None:
+    def _look_at_leader(self, member: Process, view: View) -> None:
         raft = member.raft
         leadership = raft.leadership
         assert leadership is not None, "the watch of the core has looked"
@@ -156,7 +154,7 @@ class Truth:
             )
             hold(near > len(voters) / 2, f"{member.name} leads alone (I21)")
 
-    def _look_at_log(self, member: SimMember, view: View) -> None:
+    def _look_at_log(self, member: Process, view: View) -> None:
         log = member.raft.log
         terms, last = view.terms, log.last_index
         while terms and (len(terms) > last or terms[-1] != log.term_at(len(terms))):
@@ -185,7 +183,7 @@ class Truth:
         pending = sum(index > len(self.committed) for index in view.changes)
         hold(pending <= 1, f"{member.name} has {pending} changes of members under way (I12)")
 
-    def _look_at_commit(self, member: SimMember, view: View) -> None:
+    def _look_at_commit(self, member: Process, view: View) -> None:
         raft = member.raft
         new = raft.log.between(view.commit_index, raft.commit_index, max_bytes=1 << 60)
         hold(bool(new) and new[-1].index == raft.commit_index, "committed what is not there (I10)")
@@ -198,7 +196,7 @@ class Truth:
             self.commands += [e.command for e in fresh if e.kind is EntryKind.COMMAND]
         view.commit_index = raft.commit_index
 
-    def _look_at_quorum(self, member: SimMember, last: Entry) -> None:
+    def _look_at_quorum(self, member: Process, last: Entry) -> None:
         raft = member.raft
         hold(raft.role is Role.LEADER, f"{member.name}, a follower, committed first (I10)")
         hold(last.term == raft.term, f"{member.name} committed an older term by count (I7)")
@@ -209,7 +207,7 @@ class Truth:
         )
         hold(have > len(voters) / 2, f"{last.index} is not on a majority's disks (I7)")
 
-    def applied(self, member: SimMember, command: bytes) -> None:
+    def applied(self, member: Process, command: bytes) -> None:
         """A member's module is given *command*."""
         place = member.applied
         member.applied += 1
