@@ -25,6 +25,7 @@ from tinyraft.core.messages import (
 )
 from tinyraft.core.raft import Raft
 from tinyraft.logs import Log
+from tinyraft.node.bell import Bell
 from tinyraft.node.clock import Clock
 from tinyraft.node.lanes import BulkLane, ControlLane
 from tinyraft.node.peers import Peers
@@ -235,6 +236,21 @@ def test_a_lost_append_is_sent_again(bench: Bench) -> None:
     assert first is not None
     assert again is not None
     assert [e.index for e in first.entries] == [e.index for e in again.entries]
+
+
+def test_an_append_that_was_taken_for_a_stream_that_ended_is_sent_again(bench: Bench) -> None:
+    """The sending thread may take it just when the stream ends: else that peer never gets more."""
+    lane, over, usual = bench.bulk, Event(), bench.bulk._turn
+
+    def turn(event: Callable[[Raft], object]) -> object:
+        result = usual(event)
+        over.set()
+        return result
+
+    lane._turn = turn
+    assert [] == list(lane._appends(over, Bell()))
+    lane._turn = usual
+    assert lane.next_request(notes=False)[0] is not None
 
 
 def test_a_newer_commit_index_waits_for_an_append_to_ride_with(bench: Bench) -> None:

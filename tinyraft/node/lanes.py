@@ -208,7 +208,9 @@ class BulkLane(Lane):
             append, has_note = self.next_request(notes=False)
             if has_note and not bell.wait(NOTE_SECONDS):
                 append, has_note = self.next_request(notes=True)
-            if append is not None:
+            if append is not None and over.is_set():
+                self.lost()  # taken for a stream that ended meanwhile: nobody would send it again
+            elif append is not None:
                 yield append
             elif not has_note:
                 bell.wait()
