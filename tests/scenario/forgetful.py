@@ -74,7 +74,8 @@ def main(situation: str, ending: str) -> None:
     if ending == "sys.exit":
         sys.exit(3)
     if ending == "Ctrl-C":
-        threading.Event().wait()
+        while True:  # a Ctrl-C that the system hands to another thread does not end a wait
+            threading.Event().wait(0.2)
 
 
 if __name__ == "__main__":

@@ -31,12 +31,13 @@ def die_with_the_test() -> None:
 
 
 def main() -> None:
+    # Blocked in all threads, and waited for: a signal that the system hands to another thread does
+    # not wake a main thread that waits for an event.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     threading.Thread(target=die_with_the_test, daemon=True).start()
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     with tinyraft.Server(tinyraft.Config.from_env(), Journal()):
-        stop.wait()
+        signal.sigwait({signal.SIGTERM})
 
 
 if __name__ == "__main__":
