@@ -1,10 +1,9 @@
-"""Damaged directories: bits flipped, files cut, lost, doubled, mixed up; and how they are judged."""
+"""Damaged directories: bits flipped, files cut, lost, doubled, mixed up; what may come of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations, permutations
-from pathlib import Path
 from random import Random
 from typing import TypeAlias
 
@@ -12,20 +11,22 @@ from tests.storage.life import (
     DATA,
     LOG_ID,
     MEMBER,
+    SEGMENT_BYTES,
     WAL,
     Life,
     Node,
-    fixed_life,
     make_disk,
     make_entries,
     start,
     vote,
     write,
 )
+from tinyraft.core.entry import NodeId
 from tinyraft.errors import CorruptLog
-from tinyraft.storage.data_dir import IDENTITY, LOCK
+from tinyraft.storage.data_dir import DataDir, Identity
 from tinyraft.storage.segment import segment_name
 from tinyraft.storage.synced import NAME
+from tinyraft.storage.wal import Wal
 from tinyraft.testing.disk import SimDisk, kept
 
 Files: TypeAlias = dict[str, bytes]  # by their paths below the data directory
@@ -57,14 +58,15 @@ def small_life(*, close: bool) -> Life:
 
 
 def foreign_files() -> Files:
-    """Return the directory of another node, which has as many segments."""
-    life = Life(make_disk())
-    fixed_life(life)
-    files = files_of(life.disk)
-    other = make_disk()
-    data = {name: data for name, data in files.items()}
-    del other
-    return data
+    """Return the directory of another node of the same cluster."""
+    disk = make_disk()
+    data_dir = DataDir.open(disk, DATA)
+    data_dir.save_identity(Identity(NodeId("b"), MEMBER.cluster_id, LOG_ID + 2))
+    wal, _ = Wal.open(disk, WAL, segment_bytes=SEGMENT_BYTES, log_id=LOG_ID + 2)
+    wal.write([write(make_entries(1, 9, term=1, command=b"o" * 60), state=vote(1))])
+    wal.write([write(make_entries(10, 9, term=1, command=b"o" * 60))])
+    wal.close()
+    return files_of(disk)
 
 
 def files_of(disk: SimDisk) -> Files:
@@ -93,3 +95,84 @@ def outcome(files: Files) -> Node | CorruptLog:
     assert refusal.offset == -1 or f"byte {refusal.offset}" in str(refusal)
     assert "new NODE_ID" in str(refusal)
     return refusal
+
+
+def check_damage(files: Files, life: Life) -> str:
+    """Start with damaged *files*: the same state, less of what was never synced, or a refusal."""
+    result = outcome(files)
+    if isinstance(result, CorruptLog):
+        return "refused"
+    life.check(result)
+    return "same" if result.state == life.states[-1] else "shorter"
+
+
+def check_flip(files: Files, life: Life, *, name: str, bit: int) -> str:
+    """Flip a bit; a refusal must name the file, and a place at or before the bit."""
+    data = bytearray(files[name])
+    data[bit // 8] ^= 1 << bit % 8
+    damaged = {**files, name: bytes(data)}
+    result = outcome(damaged)
+    if not isinstance(result, CorruptLog):
+        return check_damage(damaged, life)
+    assert str(DATA / name) == result.path
+    assert 0 <= result.offset <= bit // 8
+    return "refused"
+
+
+def damages(files: Files, *, random: Random, most: int) -> Iterator[tuple[str, Files]]:
+    """Damage a directory, by kind: in every way, or in *most* ways by chance.
+
+    Never `synced` and a segment at once: rot in the last synced frame, or the loss of the last
+    segment, has no other witness.
+    """
+    foreign = foreign_files()
+    yield from mixed_up(files, foreign)
+    for name, data in files.items():
+        for size in range(len(data)):
+            yield "truncated", {**files, name: data[:size]}
+        for noise in (1, 36, 512, 2**16):
+            yield "zeros appended", {**files, name: data + bytes(noise)}
+            yield "noise appended", {**files, name: data + random.randbytes(noise)}
+        yield "frames appended", {**files, name: data.rstrip(b"\0") + files[segment(1)]}
+        for at in range(0, len(data), 4):
+            for size in (4, 36, 64, 512):
+                yield "zeroed", {**files, name: overwritten(data, at, bytes(size))}
+    for _ in range(most):
+        name = random.choice([*files])
+        at, noise = random.randrange(len(files[name]) + 1), random.randbytes(random.randint(1, 80))
+        yield "noise inside", {**files, name: overwritten(files[name], at, noise)}
+        other = random.choice([*files])
+        moved = files[other][random.randrange(len(files[other]) + 1) :][: random.randint(1, 200)]
+        yield "misdirected write", {**files, name: overwritten(files[name], at, moved)}
+        yield "two bits flipped", {**files, name: flipped(files[name], random=random)}
+
+
+def mixed_up(files: Files, foreign: Files) -> Iterator[tuple[str, Files]]:
+    """Lose, double, swap and exchange whole files."""
+    for count in (1, 2, 3):
+        for gone in combinations(files, count):
+            if count == 1 or SYNCED not in gone:
+                yield "deleted", {name: data for name, data in files.items() if name not in gone}
+    for one, other in permutations(files, 2):
+        yield "copied over", {**files, other: files[one]}
+        yield "swapped", {**files, one: files[other], other: files[one]}
+    for number in range(9):
+        for data in (*files.values(), *foreign.values(), b""):
+            if segment(number) not in files:
+                yield "segment too many", {**files, segment(number): data}
+    for name in files:
+        for data in foreign.values():
+            yield "foreign file", {**files, name: data}
+
+
+def overwritten(data: bytes, at: int, new: bytes) -> bytes:
+    """Return *data* with *new* bytes in it, which may reach behind its end."""
+    return data[:at] + new + data[at + len(new) :]
+
+
+def flipped(data: bytes, *, random: Random) -> bytes:
+    """Flip two bits of chance."""
+    new = bytearray(data)
+    for bit in random.choices(range(8 * len(data)), k=2 if data else 0):
+        new[bit // 8] ^= 1 << bit % 8
+    return bytes(new)

@@ -7,72 +7,35 @@ from random import Random
 
 import pytest
 
+from tests.storage.crashpoints import Tally, run_unit
+from tests.storage.damages import (
+    SYNCED,
+    Files,
+    check_damage,
+    damages,
+    disk_with,
+    files_of,
+    foreign_files,
+    outcome,
+    segment,
+    small_life,
+)
 from tests.storage.life import (
+    DATA,
     LOG_ID,
     SEGMENT_BYTES,
     WAL,
     Life,
-    State,
     make_disk,
     make_entries,
     open_wal,
-    recover,
+    start,
     vote,
     write,
 )
 from tinyraft.errors import CorruptLog
-from tinyraft.storage.segment import segment_name
+from tinyraft.storage.data_dir import IDENTITY, LOCK
 from tinyraft.storage.wal import Wal
-from tinyraft.testing.disk import SimDisk, kept
-
-Files = dict[str, bytes]
-
-
-def small_life(*, close: bool) -> Life:
-    """Fill three segments; either close the log, or kill it with a write that was not synced."""
-    life = Life(make_disk())
-    life.open()
-    life.write(write(make_entries(1, 2, term=1), state=vote(1, "a")))
-    life.sync()
-    life.write(write(make_entries(2, 2, term=2, command=b"y" * 60), state=vote(2), cut=2))
-    life.write(write(make_entries(4, 1, term=2, command=b"w" * 60)))
-    life.sync()
-    life.write(write(make_entries(5, 1, term=2, command=b"v" * 60)))
-    life.sync()
-    if close:
-        life.close()
-    else:
-        life.write(write(make_entries(6, 1, term=2), state=vote(3, "b")))
-    life.disk = life.disk.crash(kept, names=lambda total: total)
-    return life
-
-
-def files_of(disk: SimDisk) -> Files:
-    """Return all files of the log."""
-    return {name: disk.content(WAL / name) for name in disk.names(WAL)}
-
-
-def disk_with(files: Files) -> SimDisk:
-    """Return a disk with these files as the log."""
-    disk = make_disk()
-    disk.mkdir(WAL)
-    disk.sync_dir(WAL.parent)
-    for name, data in files.items():
-        disk.put(WAL / name, data)
-    return disk
-
-
-def outcome(files: Files) -> State | CorruptLog:
-    """Open a log with these files; any other exception fails the test."""
-    try:
-        return recover(disk_with(files))
-    except CorruptLog as error:
-        refusal = error
-    assert refusal.path.startswith(f"{WAL}/")
-    assert refusal.path in str(refusal)
-    assert refusal.offset == -1 or f"byte {refusal.offset}" in str(refusal)
-    assert "new NODE_ID" in str(refusal)
-    return refusal
 
 
 def last_segment(files: Files) -> str:
@@ -80,40 +43,32 @@ def last_segment(files: Files) -> str:
     return max(name for name in files if name.endswith(".wal"))
 
 
-@pytest.mark.parametrize("close", [True, False], ids=["closed", "killed"])
-def test_no_flipped_bit_gives_a_wrong_state(*, close: bool) -> None:
+@pytest.mark.parametrize("close", ["closed", "killed"])
+def test_no_flipped_bit_gives_a_wrong_state(close: str) -> None:
     """Promise: whichever bit of the directory flips, nothing that was synced is lost in silence.
 
     A closed log gives the same state or a refusal. A killed one may also be without its last write,
     which was never synced.
     """
-    life = small_life(close=close)
-    files = files_of(life.disk)
-    assert len(files) >= 4
-    refused = 0
-    for name, data in files.items():
-        for bit in range(len(data) * 8):
-            flipped = bytearray(data)
-            flipped[bit // 8] ^= 1 << bit % 8
-            result = outcome({**files, name: bytes(flipped)})
-            if isinstance(result, CorruptLog):
-                assert str(WAL / name) == result.path
-                assert 0 <= result.offset <= bit // 8
-                refused += 1
-            else:
-                assert result in life.allowed
-    assert refused > 4000
+    tally = Tally("all bits")
+    for part in range(8):
+        tally.add(run_unit(f"flips {close} {part}"))
+    assert [] == tally.violations
+    kind = f"bit flipped ({close})"
+    assert tally.counts[kind, "refused"] > 8000
+    assert (close == "closed") == (tally.counts[kind, "shorter"] == 0)
 
 
-@pytest.mark.parametrize("close", [True, False], ids=["closed", "killed"])
-def test_every_truncation_is_noticed(*, close: bool) -> None:
-    """Promise: what lost its end gives the same state, less of an unsynced end, or a refusal."""
-    life = small_life(close=close)
+@pytest.mark.parametrize("close", ["closed", "killed"])
+def test_no_other_damage_does(close: str) -> None:
+    """Promise: nor does a file that is cut, lost, doubled, moved or overwritten in part."""
+    life = small_life(close=close == "closed")
     files = files_of(life.disk)
-    for name, data in files.items():
-        for size in range(len(data)):
-            result = outcome({**files, name: data[:size]})
-            assert isinstance(result, CorruptLog) or result in life.allowed
+    seen = set()
+    for number, (kind, damaged) in enumerate(damages(files, random=Random(3), most=50)):
+        if number % 8 == 0 or kind not in ("truncated", "zeroed"):
+            seen.add(check_damage(damaged, life))
+    assert {"same", "refused"} == seen - {"shorter"}
 
 
 def test_a_missing_file_is_noticed() -> None:
@@ -122,18 +77,19 @@ def test_a_missing_file_is_noticed() -> None:
     files = files_of(life.disk)
     for name in files:
         result = outcome({other: data for other, data in files.items() if other != name})
-        if name == "synced":
-            assert life.states[-1] == result
+        if name in (SYNCED, LOCK):
+            assert not isinstance(result, CorruptLog)
+            assert life.states[-1] == result.state
         else:
             assert isinstance(result, CorruptLog)
-            assert str(WAL / name) == result.path
+            assert str(DATA / name) == result.path
             assert -1 == result.offset
 
 
 def test_a_log_without_any_segment_is_not_taken_for_a_new_one() -> None:
     """Promise: where `synced` is left behind, there was a log, even if it can't be read."""
-    for data in (files_of(small_life(close=True).disk)["synced"], b""):
-        result = outcome({"synced": data})
+    for data in (files_of(small_life(close=True).disk)[SYNCED], b""):
+        result = outcome({SYNCED: data})
         assert isinstance(result, CorruptLog)
         assert "every segment is missing" in str(result)
 
@@ -142,27 +98,19 @@ def test_swapped_copied_and_foreign_files_are_refused() -> None:
     """Promise: a segment under another's name, twice, or of another log never passes."""
     life = small_life(close=True)
     files = files_of(life.disk)
-    other = disk_with({})
-    wal, _ = Wal.open(other, WAL, segment_bytes=SEGMENT_BYTES)
-    wal.write([write(make_entries(1, 9, term=1, command=b"o" * 60), state=vote(1))])
-    wal.write([write(make_entries(10, 9, term=1, command=b"o" * 60))])
-    wal.close()
-    foreign = files_of(other)
+    foreign = foreign_files()
     for name in files:
         for target in files:
             if name != target:
                 swapped = outcome({**files, name: files[target], target: files[name]})
                 copied = outcome({**files, target: files[name]})
-                assert isinstance(swapped, CorruptLog)
-                assert isinstance(copied, CorruptLog) or (target, copied) == (
-                    "synced",
-                    life.states[-1],
-                )
+                assert isinstance(swapped, CorruptLog) or {name, target} == {SYNCED, LOCK}
+                assert isinstance(copied, CorruptLog) or target in (SYNCED, LOCK)
         result = outcome({**files, name: foreign[name]})
-        assert isinstance(result, CorruptLog)
-        assert "another log" in str(result)
-    for extra in (segment_name(4), segment_name(0), segment_name(9)):
-        assert isinstance(outcome({**files, extra: files[segment_name(1)]}), CorruptLog)
+        assert isinstance(result, CorruptLog) == (name != LOCK)
+        assert name == LOCK or "another log" in str(result)
+    for extra in (segment(4), segment(0), segment(9)):
+        assert isinstance(outcome({**files, extra: files[segment(1)]}), CorruptLog)
     with pytest.raises(CorruptLog, match="another log"):
         Wal.open(disk_with(files), WAL, segment_bytes=SEGMENT_BYTES, log_id=LOG_ID + 1)
 
@@ -171,19 +119,20 @@ def test_files_of_other_names_do_not_matter() -> None:
     """Promise: copies that a person made beside the log change nothing."""
     life = small_life(close=True)
     files = files_of(life.disk)
-    copies = {"backup.wal": b"", "0000000000000001.wal.bak": files[segment_name(1)], "1.wal": b"x"}
-    assert life.states[-1] == outcome({**files, **copies})
+    copies = {"wal/backup.wal": b"", f"{segment(1)}.bak": files[segment(1)], "wal/1.wal": b"x"}
+    assert "same" == check_damage({**files, **copies, "notes": b"mine"}, life)
 
 
 @pytest.mark.parametrize(
     "noise", [bytes(2**20), Random(1).randbytes(2**20)], ids=["zeros", "noise"]
 )
 def test_bytes_appended_to_a_file_do_not_matter(noise: bytes) -> None:
-    """Promise: a megabyte of anything behind a file is cut or not read."""
+    """Promise: a megabyte of anything behind a file of the log is cut or not read."""
     life = small_life(close=True)
     files = files_of(life.disk)
     for name, data in files.items():
-        assert life.states[-1] == outcome({**files, name: data + noise})
+        expected = "refused" if name == IDENTITY else "same"
+        assert expected == check_damage({**files, name: data + noise}, life)
 
 
 def test_a_torn_tail_is_told() -> None:
@@ -196,7 +145,7 @@ def test_a_torn_tail_is_told() -> None:
     _, recovered = open_wal(disk)
     (notice,) = recovered.notices
     assert "torn_tail_cut" == notice.name
-    assert {"path": str(WAL / name), "offset": end, "bytes": 6} == notice.facts
+    assert {"path": str(DATA / name), "offset": end, "bytes": 6} == notice.facts
     disk.kill()
     _, again = open_wal(disk)
     assert () == again.notices
@@ -224,7 +173,7 @@ def test_a_later_header_is_witness_where_the_file_synced_is_lost() -> None:
     life.write(write(make_entries(2, 1, term=1)))
     life.close()
     files = files_of(life.disk)
-    del files["synced"]
+    del files[SYNCED]
     name = last_segment(files)
     at = files[name].index(b"needle")
     rotten = files[name].replace(b"needle", b"noodle")
@@ -237,7 +186,7 @@ def test_leftovers_of_an_unfinished_segment_are_removed() -> None:
     """Promise: a temporary file that a crash left is not read and goes away."""
     life = small_life(close=True)
     files = files_of(life.disk)
-    disk = disk_with({**files, segment_name(4) + ".tmp": b"half"})
-    assert life.states[-1] == recover(disk)
-    assert sorted(files) == disk.names(WAL)
-    assert not disk.exists(Path(f"{WAL / segment_name(4)}.tmp"))
+    disk = disk_with({**files, segment(4) + ".tmp": b"half"})
+    assert life.states[-1] == start(disk).state
+    assert sorted(files) == sorted(files_of(disk))
+    assert not disk.exists(Path(f"{DATA / segment(4)}.tmp"))

@@ -15,7 +15,7 @@ from zlib import crc32
 
 import pytest
 
-from tests.storage.life import images, watch
+from tests.storage.crashes import images, watch
 from tinyraft.core.entry import NodeId
 from tinyraft.errors import CorruptLog, DataDirLocked, FormatTooNew, StorageFailed
 from tinyraft.storage.data_dir import (

@@ -12,12 +12,13 @@ import pytest
 from tests.cluster import DEADLINE
 from tinyraft.core.entry import NodeId
 from tinyraft.core.messages import RequestVote, VoteReply
+from tinyraft.errors import Overloaded
 from tinyraft.transport import codec
 from tinyraft.transport.envelope import Envelope
 from tinyraft.transport.options import caller_options, server_options
 from tinyraft.transport.pools import UNARY_CALLS, Pools
 from tinyraft.transport.remote import Applied
-from tinyraft.transport.service import Service, register
+from tinyraft.transport.service import Admission, Service, register
 from tinyraft.wire import raft_pb2 as pb
 from tinyraft.wire.raft_pb2_grpc import RaftServiceV1Stub
 
@@ -73,3 +74,19 @@ def test_peers_never_wait_behind_callers(served: tuple[SlowGate, RaftServiceV1St
     assert 64 == waiting
     gate.release.set()
     assert {grpc.StatusCode.OK} == {call.code() for call in calls}
+
+
+def test_places_are_limited_and_given_back() -> None:
+    """Above the limit a call is refused at once; a call that ends makes room, however it ends."""
+    admission = Admission(2, "calls")
+    first, _ = admission.enter(), admission.enter()
+    with pytest.raises(Overloaded, match="2 calls"):
+        admission.enter()
+    admission.leave(first)
+
+    def fail(_request: object, _context: object) -> None:
+        raise ValueError("a defect")
+
+    for _ in range(3):
+        with pytest.raises(ValueError, match="a defect"):
+            admission.guarding(fail)(None, None)  # type: ignore[arg-type]
