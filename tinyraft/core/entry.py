@@ -33,7 +33,7 @@ SESSION = struct.Struct("<QQQQ")
 REQUEST_ID = struct.Struct("<H")
 SESSION_FLAG = 1
 REQUEST_ID_FLAG = 2
-LIMIT = 2**63  # indexes and terms above are damage or malice (PITFALLS P121)
+LIMIT = 2**63  # indexes and terms above are damage or malice (pitfall 121)
 
 
 class EntryKind(IntEnum):

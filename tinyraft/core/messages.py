@@ -42,7 +42,7 @@ class RequestPreVote:
 
 @dataclass(slots=True)
 class PreVoteReply:
-    """A grant echoes the term that was asked for; a refusal carries the real one (PITFALLS P76)."""
+    """A grant echoes the term that was asked for; a refusal carries the real one (pitfall 76)."""
 
     term: Term
     granted: bool

@@ -487,7 +487,7 @@ class Raft:
         self._follow(self.term, None)
 
     def _follow(self, term: Term, leader: NodeId | None) -> None:
-        """Become a follower; the vote is forgotten only when the term grows (PITFALLS P3)."""
+        """Become a follower; the vote is forgotten only when the term grows (pitfall 3)."""
         was = self.role
         if self.leadership is not None:
             self.leadership = None
