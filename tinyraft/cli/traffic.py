@@ -65,10 +65,10 @@ class Traffic:
 
     def start(self, threads: int) -> None:
         """Send with so many threads."""
-        names = (f"tinyraft-demo-{number}" for number in range(1, threads + 1))
-        self._threads = [Thread(target=self._work, name=name) for name in names]
-        for thread in self._threads:
+        for number in range(1, threads + 1):
+            thread = Thread(target=self._work, name=f"tinyraft-demo-{number}")
             thread.start()
+            self._threads.append(thread)  # now: a Ctrl-C in between must not join what never began
 
     def lift_barrier(self) -> None:
         """Let the rest of the words go."""
