@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -152,7 +152,8 @@ class Processes:
 
     def kill(self, node: int) -> None:
         """End *node* without a warning, and wait until it is gone."""
-        self.signal(node, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it may have ended by itself
+            self.signal(node, signal.SIGKILL)
         self.wait_exit(node)
 
     def stop(self, node: int, *, seconds: float = PATIENCE) -> int:

@@ -219,5 +219,5 @@ def _read_dotenv(dotenv: str | os.PathLike[str] | bool | None) -> dict[str, str]
         with Path(path).open(encoding="utf-8-sig") as stream:
             values = dotenv_values(stream=stream)
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"dotenv={_short(os.fspath(path))}: can't be read: {error}"]) from error
+        raise ConfigError([f"dotenv={os.fspath(path)!r}: can't be read: {error}"]) from error
     return {name: value for name, value in values.items() if value is not None}
