@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import threading
 
+from journal import Journal, die_with_the_test  # a script: its own directory is on the path
+
 import tinyraft
-from tests.scenario.journal import Journal, die_with_the_test
 
 
 def say(line: str) -> None:
