@@ -163,8 +163,8 @@ def test_flask(start: Start, tmp_path: Path, name: str) -> None:
             wait(lambda: words_at(http), "it serves again")
         assert [f"word {n}" for n in range(1, run + 1)] == words_at(http)
         if name == "gunicorn":
-            # The master alone, as a supervisor does. Ctrl-C signals the worker twice, and gunicorn's
-            # own handler of the second may wait for a lock that the first one holds.
+            # The master alone, as a supervisor does. Ctrl-C signals the worker twice, and its own
+            # handler of the second may wait for a lock that the first one holds.
             server.send_signal(signal.SIGTERM)
         else:
             os.killpg(server.pid, signal.SIGINT)  # as a terminal does
