@@ -319,8 +319,9 @@ def resign(world: World, fault: Fault, member: SimMember) -> None:
     """A node is shut down in order, and started again."""
     if not member.is_up or member.is_paused:
         return
-    world.see("resigned" if member.node.resign() else "left")
-    member.settle()
+    member.run(
+        member.life, "resign", lambda: world.see("resigned" if member.node.resign() else "left")
+    )
     member.after(0.2 * world.story.timeout, "leaves", lambda: restart(world, member))
     del fault
 
