@@ -30,12 +30,17 @@ class HardState:
 
 @dataclass(slots=True)
 class Write:
-    """One change of the disk: hard state first, then the cut, then the entries behind it."""
+    """One change of the disk: hard state, then the new base or the cut, then the entries behind it.
+
+    A base says that a snapshot took the place of the whole log: it is dropped, and goes on behind
+    that index and term.
+    """
 
     mark: Mark
     hard_state: HardState | None
     cut_from: Index | None
     entries: Sequence[Entry]
+    base: tuple[Index, Term] | None = None
 
 
 class InvariantViolated(AssertionError):
