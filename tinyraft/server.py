@@ -281,7 +281,7 @@ class Server:
             hard_state = HardState(1, None)
             wal.write([Write(Mark(1), hard_state, None, [first])])
             wal.sync()
-            recovered = Recovered(hard_state, [first])
+            recovered = Recovered.of(hard_state, [first])
         data_dir.save_identity(Identity(identity.node_id, str(uuid.uuid4()), identity.incarnation))
         return recovered
 

@@ -106,7 +106,7 @@ def test_a_cut_at_the_end_and_a_repeated_vote_are_legal() -> None:
 @pytest.mark.parametrize(
     "frame",
     [
-        pytest.param((5, b""), id="frame_kind"),
+        pytest.param((10, b""), id="frame_kind"),
         pytest.param((255, b"body"), id="last_frame_kind"),
         pytest.param((3, entries(1, 1)[1][:4] + b"\x09" + entries(1, 1)[1][5:]), id="entry_kind"),
     ],
@@ -119,7 +119,7 @@ def test_what_a_newer_tinyraft_wrote_is_known_as_such(frame: Frame) -> None:
 
 def header(version: int, *, number: int = 1, log_id: int = LOG_ID, first: int = 1) -> Frame:
     """Return the frame of a segment's header."""
-    return 1, HEADER.pack(version, log_id, number, first, 0)
+    return 1, HEADER.pack(version, log_id, number, first, 0, int(first > 1))
 
 
 @pytest.mark.parametrize(
@@ -159,12 +159,12 @@ def test_a_successor_that_contradicts_its_predecessor_is_refused() -> None:
     end = len(disk.content(WAL / "0000000000000001.wal").rstrip(b"\0"))
     for wrong in (0, end - 1, end + 1, 2**60):
         again = disk.crash(names=lambda total: total)
-        head = SegmentHeader(LOG_ID, 2, 2, wrong)
+        head = SegmentHeader(LOG_ID, 2, 2, wrong, 5)
         Segment.create(again, WAL, header=head, hard_state=vote(5, "a"), capacity=4096)
         with pytest.raises(CorruptLog, match=r"follows|hard state") as info:
             open_wal(again)
         assert str(Path(WAL / "0000000000000001.wal")) == info.value.path
-    head = SegmentHeader(LOG_ID, 2, 2, end)
+    head = SegmentHeader(LOG_ID, 2, 2, end, 5)
     Segment.create(disk, WAL, header=head, hard_state=vote(5, "a"), capacity=4096)
     assert 1 == len(open_wal(disk)[1].entries)
 

@@ -4,7 +4,7 @@ Law: nobody reads or writes the directory without its lock, which lives as long 
 is not inherited by a fork. An identity is minted for an empty directory, never over an old log.
 
 What is in it: `LOCK` (its holder's process id), `identity` (text: a line of JSON, then one with its
-checksum), `wal/` (see `wal`).
+checksum), `wal/` (see `wal`), `snapshots/` (see `snapshots`).
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from tinyraft.core.entry import NodeId
 from tinyraft.errors import DataDirLocked, FormatTooNew
 from tinyraft.storage.disk import Disk, File, failures
 from tinyraft.storage.segment import refuse, segment_number
+from tinyraft.storage.snapshot_file import parse_name
 
 FORMAT_VERSION = 1
 CRC_SEED = 0x6964_656E
 LOCK = "LOCK"
 IDENTITY = "identity"
 WAL = "wal"
+SNAPSHOTS = "snapshots"
 TEMPORARY = IDENTITY + ".tmp"
 MAX_IDENTITY_BYTES = 64 * 1024
 MAX_ID = 2**64
@@ -132,6 +134,11 @@ class DataDir:
         """Where the log belongs; `Wal.open` makes it."""
         return self.path / WAL
 
+    @property
+    def snapshots_directory(self) -> Path:
+        """Where the snapshots belong; `Snapshots.open` makes it."""
+        return self.path / SNAPSHOTS
+
     def save_identity(self, identity: Identity) -> None:
         """Write who this directory is, once and for ever; only the cluster may be learned later.
 
@@ -164,7 +171,11 @@ class DataDir:
         path = self.path / IDENTITY
         if not self._disk.exists(path):
             if self._has_log():
-                refuse("the identity is missing, but there is a log", path=path, offset=-1)
+                refuse(
+                    "the identity is missing, but there is a log or a snapshot",
+                    path=path,
+                    offset=-1,
+                )
             return None
         file = self._disk.open(path)
         try:
@@ -176,10 +187,14 @@ class DataDir:
         return identity
 
     def _has_log(self) -> bool:
-        if not self._disk.exists(self.wal_directory):
-            return False
-        names = self._disk.names(self.wal_directory)
-        return any(segment_number(name) is not None for name in names)
+        """Tell whether the directory is somebody's: a snapshot without a log is what is left."""
+        segments, snapshots = map(self._names, (self.wal_directory, self.snapshots_directory))
+        return any(segment_number(name) is not None for name in segments) or any(
+            parse_name(name) is not None for name in snapshots
+        )
+
+    def _names(self, directory: Path) -> list[str]:
+        return self._disk.names(directory) if self._disk.exists(directory) else []
 
     def _write_identity(self, data: bytes) -> None:
         temporary = self.path / TEMPORARY

@@ -18,10 +18,13 @@ What such a header says was synced decides between a torn tail and corruption.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from zlib import crc32
+
+from tinyraft.storage.disk import File
 
 MAGIC = b"\xa7tRf"
 FIELDS = struct.Struct("<4sB3xIIQQ")
@@ -30,15 +33,24 @@ FRAME_BYTES = FIELDS.size + CHECKSUM.size
 MAX_BODY_BYTES = 2**32 - 1
 BODY_SEED = 0x7472_6674  # not 0, or a body of zeros would have a checksum of nearly nothing
 PLACE = struct.Struct("<QQ")
+WINDOW_BYTES = 128 * 1024  # what is read at once where a whole file would be too much
 
 
 class FrameKind(IntEnum):
-    """What a frame says. None is 0: zeros on disk are never a frame. 5 to 15 await snapshots."""
+    """What a frame says: up to 5 in a log, then in a snapshot.
+
+    None is 0: zeros on disk are never a frame. Nothing writes sessions yet; 10 to 15 are kept free.
+    """
 
     SEGMENT_HEADER = 1
     HARD_STATE = 2
     ENTRIES = 3
     CUT = 4
+    BASE = 5
+    SNAPSHOT_HEADER = 6
+    SNAPSHOT_CHUNK = 7
+    SNAPSHOT_SESSIONS = 8
+    SNAPSHOT_END = 9
 
 
 class BadFrame(ValueError):
@@ -69,19 +81,20 @@ def frame_header(kind: FrameKind, body: bytes, *, seed: int, offset: int, synced
     return fields + CHECKSUM.pack(crc32(fields, seed))
 
 
-def read_header(data: bytes, offset: int, *, seed: int) -> FrameHeader:
-    """Read the header at *offset*.
+def read_header(data: bytes, offset: int, *, seed: int, start: int = 0) -> FrameHeader:
+    """Read the header at *offset* of a file, of which *data* is what begins at *start*.
 
     Raises:
         BadFrame: Its magic, checksum or place is wrong, or the bytes end before.
     """
-    if len(data) - offset < FRAME_BYTES:
-        raise BadFrame(f"{len(data) - offset} bytes are too few for a frame")
-    magic, kind, length, body_crc, place, synced = FIELDS.unpack_from(data, offset)
+    at = offset - start
+    if len(data) - at < FRAME_BYTES:
+        raise BadFrame(f"{len(data) - at} bytes are too few for a frame")
+    magic, kind, length, body_crc, place, synced = FIELDS.unpack_from(data, at)
     if magic != MAGIC:
         raise BadFrame("no frame starts here")
-    fields = data[offset : offset + FIELDS.size]
-    if crc32(fields, seed) != CHECKSUM.unpack_from(data, offset + FIELDS.size)[0]:
+    fields = data[at : at + FIELDS.size]
+    if crc32(fields, seed) != CHECKSUM.unpack_from(data, at + FIELDS.size)[0]:
         raise BadFrame("the checksum of the frame's header is wrong for this file")
     if place != offset or not kind or synced > offset:
         raise BadFrame(f"the frame is of kind {kind}, for {place}, {synced} synced")
@@ -98,9 +111,51 @@ def read_frame(data: bytes, offset: int, *, seed: int) -> tuple[FrameHeader, byt
     if header.end > len(data):
         raise BadFrame(f"the frame's {header.length} bytes are more than the file holds")
     body = data[offset + FRAME_BYTES : header.end]
+    check_body(header, body)
+    return header, body
+
+
+def check_body(header: FrameHeader, body: bytes) -> None:
+    """Hold *body* against its header.
+
+    Raises:
+        BadFrame: The checksum is wrong.
+    """
     if crc32(body, BODY_SEED) != header.body_crc:
         raise BadFrame("the checksum of the frame's body is wrong")
-    return header, body
+
+
+def frames_between(
+    file: File, start: int, stop: int, *, seed: int
+) -> Iterator[tuple[FrameHeader, bytes]]:
+    """Read the frames of *file* from *start* on, window by window, until *stop* or a bad one.
+
+    Raises:
+        BadFrame: As for `read_frame`; all frames before it were yielded.
+        OSError: The disk failed.
+    """
+    offset = start
+    while offset < stop:
+        window = file.pread(min(WINDOW_BYTES, stop - offset), offset)
+        begin = offset
+        while offset < stop:
+            at = offset - begin
+            if len(window) - at < FRAME_BYTES and at:
+                break  # the window ends in this header: look again from here
+            header = read_header(window, offset, seed=seed, start=begin)
+            if header.end > stop:
+                raise BadFrame(f"the frame's {header.length} bytes are more than the file holds")
+            body = window[at + FRAME_BYTES : at + FRAME_BYTES + header.length]
+            if len(body) < header.length:
+                if at:
+                    break
+                body += file.pread(header.length - len(body), offset + FRAME_BYTES + len(body))
+                window = b""
+            check_body(header, body)
+            yield header, body
+            offset = header.end
+            if not window:
+                break
 
 
 def synced_behind(data: bytes, offset: int, *, seed: int) -> int:

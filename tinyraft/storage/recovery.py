@@ -15,12 +15,14 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 from tinyraft.core.effects import HardState, Notice
-from tinyraft.core.entry import Entry, Index, MalformedEntry, Term, decode_entries
+from tinyraft.core.entry import Entry, EntryKind
+from tinyraft.core.snapshot import Snapshot
+from tinyraft.core.terms import Terms
 from tinyraft.errors import FormatTooNew
 from tinyraft.storage import synced
 from tinyraft.storage.disk import Disk, File
@@ -31,11 +33,11 @@ from tinyraft.storage.frame import (
     read_frame,
     synced_behind,
 )
+from tinyraft.storage.places import Places
+from tinyraft.storage.replay import NewerFrame, Replay, add_terms
 from tinyraft.storage.segment import (
-    CUT_FROM,
     Segment,
     SegmentHeader,
-    decode_hard_state,
     read_segment_header,
     refuse,
     segment_name,
@@ -47,84 +49,33 @@ HEADER_READ = 4096  # more than a segment's header needs, in any version so far
 
 @dataclass(slots=True)
 class Recovered:
-    """What the disk remembers."""
+    """What the disk remembers.
+
+    Attributes:
+        hard_state: Term and vote.
+        entries: The last entries, up to the end, as many as fit in memory; perhaps none.
+        notices: What was found and done on the way.
+        terms: The terms of all entries on disk, and where the log begins: at 0, or at an entry that
+            the snapshot covers, perhaps long before the snapshot's end.
+        configurations: All configuration entries on disk.
+        snapshot: The newest; the log has its entry, or begins there.
+    """
 
     hard_state: HardState
     entries: list[Entry]
     notices: tuple[Notice, ...] = ()
+    terms: Terms = field(default_factory=Terms)
+    configurations: list[Entry] = field(default_factory=list)
+    snapshot: Snapshot | None = None
 
-
-class Replay:
-    """The state that the frames add up to; refuses what no log of ours says."""
-
-    def __init__(self) -> None:
-        """Begin before the first frame."""
-        self.hard_state: HardState | None = None
-        self.entries: list[Entry] = []
-
-    @property
-    def next_index(self) -> Index:
-        """The index of the entry that must come next."""
-        return len(self.entries) + 1
-
-    @property
-    def last_term(self) -> Term:
-        """The term of the last entry; 0 without any."""
-        return self.entries[-1].term if self.entries else 0
-
-    def feed(self, kind: int, body: bytes) -> None:
-        """Take one sound frame.
-
-        Raises:
-            ValueError: It contradicts those before.
-            NewerFrame: This tinyraft does not know its kind.
-        """
-        if kind == FrameKind.ENTRIES:
-            self._append(body)
-        elif kind == FrameKind.HARD_STATE:
-            self._set_hard_state(decode_hard_state(body))
-        elif kind == FrameKind.CUT:
-            self._cut(body)
-        elif kind == FrameKind.SEGMENT_HEADER:
-            raise ValueError("a second header in one segment")
-        else:
-            raise NewerFrame(f"a frame of the unknown kind {kind}")
-
-    def _set_hard_state(self, new: HardState) -> None:
-        old = self.hard_state
-        if old is not None and new.term < old.term:
-            raise ValueError(f"the term goes back from {old.term} to {new.term}")
-        if old is not None and new.term == old.term and old.voted_for not in (None, new.voted_for):
-            raise ValueError(f"term {old.term} has votes for {old.voted_for} and {new.voted_for}")
-        self.hard_state = new
-
-    def _cut(self, body: bytes) -> None:
-        if len(body) != CUT_FROM.size:
-            raise ValueError(f"a cut of {len(body)} bytes")
-        (index,) = CUT_FROM.unpack(body)
-        if not 0 < index <= self.next_index:
-            raise ValueError(f"a cut at {index} in a log that ends before {self.next_index}")
-        del self.entries[index - 1 :]
-
-    def _append(self, body: bytes) -> None:
-        try:
-            batch = decode_entries(body)
-        except MalformedEntry as error:
-            raise NewerFrame(str(error)) from error
-        first = self.next_index
-        if not batch or [entry.index for entry in batch] != list(range(first, first + len(batch))):
-            found = f"from {batch[0].index}" if batch else "without entries"
-            raise ValueError(f"a batch {found} where {first} must come next")
-        terms = [self.last_term, *[entry.term for entry in batch]]
-        if terms != sorted(terms):
-            raise ValueError(f"the terms of the entries from {first} go back")
-        if self.hard_state is None or terms[-1] > self.hard_state.term:
-            raise ValueError(f"an entry of term {terms[-1]} above the hard state's")
-        self.entries += batch
-
-
-class NewerFrame(ValueError):
-    """Sound bytes that this tinyraft does not understand: a newer one wrote them."""
+    @classmethod
+    def of(cls, hard_state: HardState, entries: list[Entry]) -> Recovered:
+        """Return what a log of these *entries*, from index 1 on, remembers."""
+        recovered = cls(hard_state, entries)
+        if entries:
+            add_terms(recovered.terms, entries)
+        recovered.configurations = [e for e in entries if e.kind is EntryKind.CONFIGURATION]
+        return recovered
 
 
 def recover(
@@ -133,18 +84,28 @@ def recover(
     *,
     numbers: list[int],
     segment_bytes: int,
+    snapshot: Snapshot | None,
+    memory_bytes: int,
     log_id: int | None = None,
-) -> tuple[Segment, Recovered]:
+) -> tuple[Segment, Places, Recovered]:
     """Read the segments *numbers* and make the last one ready to be appended to.
+
+    The log may end before *snapshot*, or have another entry in its place; it must be reset then.
 
     Raises:
         CorruptLog: Something that was synced is damaged or missing.
         FormatTooNew: A newer tinyraft wrote it.
         OSError: The disk failed.
     """
+    if numbers[0] > 1 and snapshot is None:
+        refuse(
+            "the segment is missing, and no snapshot takes its place",
+            path=directory / segment_name(numbers[0] - 1),
+            offset=-1,
+        )
     headers = read_headers(disk, directory, numbers, log_id=log_id)
     known = known_synced(disk, directory, last=headers[-1])
-    replay = Replay()
+    replay = Replay(memory_bytes=memory_bytes)
     with ExitStack() as undo, no_collections():
         for header, after in pairwise(headers):
             read_sealed(disk, directory, header=header, end=after.previous_end, replay=replay)
@@ -153,11 +114,41 @@ def recover(
         undo.callback(file.close)
         last = Tail(file, path, headers[-1])
         last.read(replay, known=known)
+        check_beginning(replay.terms, snapshot, path=directory / segment_name(numbers[0]))
         notices = last.repair(size=segment_bytes)
         undo.pop_all()
     assert replay.hard_state is not None, "a segment without hard state was let pass"
     segment = Segment(file, headers[-1], path=path, capacity=segment_bytes, end=last.end)
-    return segment, Recovered(replay.hard_state, replay.entries, notices)
+    replay.places.written(last.end)
+    recovered = Recovered(
+        replay.hard_state,
+        replay.entries,
+        notices,
+        terms=replay.terms,
+        configurations=replay.configurations,
+        snapshot=snapshot,
+    )
+    return segment, replay.places, recovered
+
+
+def check_beginning(terms: Terms, snapshot: Snapshot | None, *, path: Path) -> None:
+    """Refuse a log whose beginning no snapshot covers, or another one than this."""
+    base = terms.base_index
+    index, term = (snapshot.index, snapshot.term) if snapshot else (0, 0)
+    if base > index:
+        refuse(
+            f"the log begins behind entry {base}, and the newest sound snapshot ends at {index}: "
+            "an older segment or a newer snapshot is missing or damaged",
+            path=path,
+            offset=-1,
+        )
+    if base == index and terms.base_term not in (0, term):
+        refuse(
+            f"the log begins behind entry {base} of term {terms.base_term}, which has term {term} "
+            "in the snapshot",
+            path=path,
+            offset=-1,
+        )
 
 
 @contextmanager
@@ -181,7 +172,7 @@ def read_headers(
 ) -> list[SegmentHeader]:
     """Read the headers of all segments; they must be complete and of one log."""
     headers: list[SegmentHeader] = []
-    for expected, number in enumerate(numbers, start=1):
+    for expected, number in enumerate(numbers, start=numbers[0]):
         if number != expected:
             refuse("the segment is missing", path=directory / segment_name(expected), offset=-1)
         path = directory / segment_name(number)
@@ -230,13 +221,10 @@ def replay_frames(
     data: bytes, segment: SegmentHeader, *, replay: Replay, path: Path
 ) -> tuple[int, int, str]:
     """Replay frames until one is bad: where, how far the frames know it synced, and why."""
-    if segment.next_index != replay.next_index:
-        refuse(
-            f"the segment goes on with entry {segment.next_index}, {replay.next_index} must come "
-            "next",
-            path=path,
-            offset=0,
-        )
+    try:
+        replay.enter(segment)
+    except ValueError as error:
+        refuse(str(error), path=path, offset=0)
     offset = start = segment.size
     seed, synced_to = segment.seed, 0
     while True:
@@ -256,7 +244,7 @@ def replay_frames(
 def feed(replay: Replay, frame: FrameHeader, body: bytes, *, path: Path) -> None:
     """Replay one sound frame, or refuse it by its place."""
     try:
-        replay.feed(frame.kind, body)
+        replay.feed(frame.kind, body, offset=frame.offset)
     except NewerFrame as error:
         raise FormatTooNew(
             f"{path} at byte {frame.offset}: {error}; its checksums are right, so a newer tinyraft "

@@ -6,10 +6,12 @@ them is corrupt, never young. Bytes behind its end are zeros. Its name is its nu
 
 The body of the header, little-endian:
 
-    u32 format version · u64 log id · u64 number · u64 next index · u64 end of the segment before
+    u32 format version · u64 log id · u64 number · u64 next index · u64 end of the segment before ·
+    u64 previous term
 
 The *log id* is random, made once for a log and the same in all its segments. The *end of the
-segment before* tells how long that one was when it was left, all of it synced.
+segment before* tells how long that one was when it was left, all of it synced. The *previous term*
+is that of the entry before the next index: a log whose older segments are gone begins there.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from tinyraft.core.effects import HardState
-from tinyraft.core.entry import LIMIT, Index, NodeId
+from tinyraft.core.entry import LIMIT, Index, NodeId, Term
 from tinyraft.errors import CorruptLog, FormatTooNew
 from tinyraft.storage.disk import Disk, File
 from tinyraft.storage.frame import (
@@ -35,9 +37,10 @@ from tinyraft.storage.frame import (
 
 FORMAT_VERSION = 1
 VERSION = struct.Struct("<I")
-HEADER = struct.Struct("<IQQQQ")
+HEADER = struct.Struct("<IQQQQQ")
 TERM = struct.Struct("<Q")
 CUT_FROM = struct.Struct("<Q")  # the body of a cut: everything at or above is gone
+BASE = struct.Struct("<QQ")  # of a base: index and term; the log goes on behind them
 NAME = re.compile(r"([0-9]{16})\.wal")
 TEMPORARY = ".tmp"
 ZEROS = bytes(64 * 1024)
@@ -79,6 +82,7 @@ class SegmentHeader:
     number: int
     next_index: Index
     previous_end: int
+    previous_term: Term = 0
 
     @property
     def seed(self) -> int:
@@ -93,8 +97,19 @@ class SegmentHeader:
     def encode(self) -> bytes:
         """Make the body of the header's frame."""
         return HEADER.pack(
-            FORMAT_VERSION, self.log_id, self.number, self.next_index, self.previous_end
+            FORMAT_VERSION,
+            self.log_id,
+            self.number,
+            self.next_index,
+            self.previous_end,
+            self.previous_term,
         )
+
+    @property
+    def is_sound(self) -> bool:
+        """Tell whether the fields agree with each other."""
+        indexes = 0 < self.next_index < LIMIT and self.previous_term < LIMIT
+        return indexes and self.log_id > 0 and (self.next_index > 1) == (self.previous_term > 0)
 
 
 def header_seed(number: int) -> int:
@@ -124,7 +139,7 @@ def read_segment_header(data: bytes, *, number: int, path: Path) -> SegmentHeade
     if version != FORMAT_VERSION or frame.length != HEADER.size:
         refuse(f"a header of version {version}, {frame.length} bytes", path=path, offset=0)
     header = SegmentHeader(*HEADER.unpack(body)[1:])
-    if header.number != number or not header.log_id or not 0 < header.next_index < LIMIT:
+    if header.number != number or not header.is_sound:
         refuse(f"the header contradicts itself: {header}", path=path, offset=0)
     return header
 

@@ -4,25 +4,35 @@ Law: what `sync` returned for is there after any crash, in order; `write` alone 
 The first failure of the disk is the last: a sync that failed may have dropped what it should have
 written, so nothing is tried again, and every later call raises.
 
-One thread writes; the caller sees to that. Files of the directory: segments (`segment`), the place
-that is known to be synced (`synced`), and while a segment is made, its temporary file.
+One thread writes; the caller sees to that. Any thread may read and compact at the same time. Files
+of the directory: segments (`segment`), the place that is known to be synced (`synced`), and while a
+segment is made, its temporary file.
 """
 
 from __future__ import annotations
 
+import copy
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 
-from tinyraft.core.effects import HardState, Write
-from tinyraft.core.entry import Entry, Index, encode_entries
+from tinyraft.core.effects import HardState, Mark, Notice, Write
+from tinyraft.core.entry import Entry, Index, Term, encode_entries
+from tinyraft.core.snapshot import Snapshot
+from tinyraft.core.terms import Terms
 from tinyraft.errors import StorageFailed
 from tinyraft.storage import synced
 from tinyraft.storage.disk import Disk, failures, storage_failed
 from tinyraft.storage.frame import FRAME_BYTES, FrameKind
+from tinyraft.storage.places import Places
+from tinyraft.storage.reading import read_entries
 from tinyraft.storage.recovery import Recovered, recover
+from tinyraft.storage.replay import add_terms
 from tinyraft.storage.segment import (
+    BASE,
     CUT_FROM,
     TEMPORARY,
     Segment,
@@ -35,6 +45,8 @@ from tinyraft.storage.segment import (
 from tinyraft.storage.synced import Known, SyncedFile
 
 SEGMENT_BYTES = 64 * 1024 * 1024
+MEMORY_BYTES = 64 * 1024 * 1024
+ENTRIES_BYTES = 128 * 1024  # of one frame: who reads an entry reads its frame
 
 
 class Wal:
@@ -47,6 +59,7 @@ class Wal:
         *,
         segment: Segment,
         synced_file: SyncedFile,
+        places: Places,
         recovered: Recovered,
         segment_bytes: int,
     ) -> None:
@@ -57,8 +70,10 @@ class Wal:
         self._synced_file = synced_file
         self._segment_bytes = segment_bytes
         self._hard_state = recovered.hard_state
-        self._next_index: Index = len(recovered.entries) + 1
-        self._last_term = recovered.entries[-1].term if recovered.entries else 0
+        self._terms = copy.deepcopy(recovered.terms)
+        self._places = places
+        self._compacted = Lock()  # held by whoever removes segments; then the places' own
+        self._floor = recovered.snapshot.index if recovered.snapshot else 0  # never cut up to here
         self._failure: str | None = None
         self._closed = False
 
@@ -70,14 +85,21 @@ class Wal:
         *,
         segment_bytes: int = SEGMENT_BYTES,
         log_id: int | None = None,
+        snapshots: Sequence[Snapshot] = (),
+        memory_bytes: int = MEMORY_BYTES,
     ) -> tuple[Wal, Recovered]:
         """Open the log in *directory*, or make an empty one.
+
+        Where it does not have the newest snapshot's last entry it is reset to go on behind it: the
+        process ended between the snapshot's coming and the write that makes it the base.
 
         Args:
             disk: Where.
             directory: A directory for the log alone; made when its parent exists.
             segment_bytes: The size of new segments. A larger frame gets a larger segment.
             log_id: The id of the log: random unless given, and then that of an old one must agree.
+            snapshots: Those that are on disk, sound and of this node's cluster.
+            memory_bytes: How many bytes of entries to return, from the end of the log.
 
         Returns:
             The log, and what it remembers. All of it is on disk.
@@ -88,35 +110,49 @@ class Wal:
             StorageFailed: The disk failed, or refuses.
         """
         with failures(directory), ExitStack() as undo:
-            numbers = prepare(disk, directory)
+            snapshot = max(snapshots, key=lambda one: one.index, default=None)
+            numbers = prepare(disk, directory, is_new=snapshot is None)
             if numbers:
-                segment, recovered = recover(
-                    disk, directory, numbers=numbers, segment_bytes=segment_bytes, log_id=log_id
+                segment, places, recovered = recover(
+                    disk,
+                    directory,
+                    numbers=numbers,
+                    segment_bytes=segment_bytes,
+                    snapshot=snapshot,
+                    memory_bytes=memory_bytes,
+                    log_id=log_id,
                 )
             else:
-                recovered = Recovered(HardState(0, None), [])
+                recovered, places = Recovered(HardState(0, None), []), Places()
+                header = SegmentHeader(log_id or secrets.randbits(63) | 1, 1, 1, 0)
                 segment = Segment.create(
                     disk,
                     directory,
-                    header=SegmentHeader(log_id or secrets.randbits(63) | 1, 1, 1, 0),
+                    header=header,
                     hard_state=recovered.hard_state,
                     capacity=segment_bytes,
                 )
+                places.enter(header)
+                places.written(segment.end)
             undo.callback(segment.close)
             synced_file = SyncedFile.open(disk, directory)
             undo.callback(synced_file.close)
             synced_file.write(Known(segment.log_id, segment.number, segment.end))
             synced_file.sync()
             disk.sync_dir(directory)
+            wal = cls(
+                disk,
+                directory,
+                segment=segment,
+                synced_file=synced_file,
+                places=places,
+                recovered=recovered,
+                segment_bytes=segment_bytes,
+            )
+            undo.callback(lambda: wal._segment.close())  # another one, if the reset has no room
+            if snapshot is not None and recovered.terms.at(snapshot.index) != snapshot.term:
+                recovered = wal._reset(snapshot, recovered)
             undo.pop_all()
-        wal = cls(
-            disk,
-            directory,
-            segment=segment,
-            synced_file=synced_file,
-            recovered=recovered,
-            segment_bytes=segment_bytes,
-        )
         return wal, recovered
 
     def write(self, writes: Sequence[Write]) -> None:
@@ -128,16 +164,19 @@ class Wal:
         with self._guard():
             run: list[Entry] = []
             for write in writes:
-                if write.hard_state is not None or write.cut_from is not None:
+                if write.hard_state or write.base or write.cut_from is not None:
                     self._add_entries(run)
                     run = []
                 if write.hard_state is not None:
                     self._add_hard_state(write.hard_state)
+                if write.base is not None:
+                    self._add_base(*write.base)
                 if write.cut_from is not None:
                     self._add_cut(write.cut_from)
                 run += write.entries
             self._add_entries(run)
             self._segment.flush()
+            self._places.written(self._segment.end)
 
     def sync(self) -> None:
         """Return once everything written is on disk.
@@ -150,6 +189,63 @@ class Wal:
             if self._segment.synced < self._segment.end:
                 self._segment.sync()
                 self._note_synced()
+
+    def read(self, after: Index, to: Index, *, max_bytes: int) -> list[Entry]:
+        """Read the entries behind *after* up to *to*, as many as fit *max_bytes* but at least one.
+
+        What was written is seen, synced or not; what was cut is not. A cut that is written at the
+        same time may or may not be seen, as a whole. Blocks for the disk; any thread may call it.
+
+        Returns:
+            Entries that follow each other from ``after + 1`` on; none where that one is not
+            written, or compacted away.
+
+        Raises:
+            CorruptLog: What was read is damaged.
+            StorageFailed: The disk failed. The log is not shut by that.
+        """
+        spans = self._places.spans(after, to, max_bytes=max_bytes)
+        try:
+            return read_entries(
+                self._disk, self._directory, spans, after=after, to=to, max_bytes=max_bytes
+            )
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and self.first_index > after + 1:
+                return []
+            raise storage_failed(error, self._directory) from error
+
+    @property
+    def first_index(self) -> Index:
+        """The lowest index that `read` finds; behind the last one if there is no entry."""
+        return self._places.first_index
+
+    def index_before_bytes(self, size: int) -> Index:
+        """Find the highest index behind which at least *size* bytes of log lie, to 64 KiB.
+
+        A log that is shorter gives the index before its first entry.
+        """
+        return self._places.index_before_bytes(size)
+
+    def compact(self, index: Index) -> None:
+        """Remove the oldest segments in which nothing above *index* counts; never the last one.
+
+        Any thread may call it, also while others write and read. A snapshot on disk must cover
+        *index*, or the log can't be opened again.
+
+        Raises:
+            StorageFailed: The disk failed, now or before; the log is whole, and not shut by this.
+        """
+        with self._compacted, failures(self._directory):
+            assert not self._closed, "the log is closed"
+            if self._failure is not None:
+                raise StorageFailed(self._failure)
+            self._floor = max(self._floor, index)
+            for header in self._places.droppable(index):
+                self._places.forget(header.number)
+                self._disk.unlink(self._directory / segment_name(header.number))
+                # One by one: a file system may keep unlinks in any order, and a gap is refused.
+                self._disk.sync_dir(self._directory)
+                self._places.drop(header.number)
 
     def close(self) -> None:
         """Sync everything and close the files. Idempotent.
@@ -177,9 +273,18 @@ class Wal:
 
     def _add_cut(self, index: Index) -> None:
         assert 0 < index <= self._next_index, f"cut at {index}, the end is {self._next_index}"
+        assert index > self._floor, f"cut at {index}, a snapshot covers {self._floor}"
         self._add(FrameKind.CUT, CUT_FROM.pack(index))
-        self._next_index = index
-        self._last_term = 0  # not known any more; recovery has the whole log and looks closer
+        self._terms.cut(index)
+        self._places.cut(index)
+
+    def _add_base(self, index: Index, term: Term) -> None:
+        assert index > self._terms.base_index, f"base {index} after {self._terms.base_index}"
+        assert 0 < term <= self._hard_state.term, f"{term} above {self._hard_state}"
+        self._add(FrameKind.BASE, BASE.pack(index, term))
+        self._terms = Terms(base_index=index, base_term=term)
+        self._places.base(index)
+        self._floor = max(self._floor, index)
 
     def _add_entries(self, entries: Sequence[Entry]) -> None:
         if not entries:
@@ -187,17 +292,25 @@ class Wal:
         first, last = entries[0], entries[-1]
         assert first.index == self._next_index, f"{first.index} for {self._next_index}"
         assert last.index == first.index + len(entries) - 1, "the indexes jump"
-        assert self._last_term <= first.term <= last.term, "the terms go back"
+        assert self._terms.last_term <= first.term <= last.term, "the terms go back"
         assert last.term <= self._hard_state.term, f"{last.term} above {self._hard_state}"
-        self._add(FrameKind.ENTRIES, encode_entries(entries))
-        self._next_index = last.index + 1
-        self._last_term = last.term
+        for batch in batches(entries):
+            offset = self._add(FrameKind.ENTRIES, encode_entries(batch))
+            self._places.append(batch[0].index, len(batch), offset=offset)
+            add_terms(self._terms, batch)
 
-    def _add(self, kind: FrameKind, body: bytes) -> None:
+    @property
+    def _next_index(self) -> Index:
+        return self._terms.last_index + 1
+
+    def _add(self, kind: FrameKind, body: bytes) -> int:
+        """Add a frame and return its place, in the same or a new segment."""
         size = FRAME_BYTES + len(body)
         if not self._segment.fits(size):
             self._roll()
+        offset = self._segment.end
         self._segment.add(kind, body)
+        return offset
 
     def _roll(self) -> None:
         """Leave the full segment for a new one; a frame that is larger than that grows it.
@@ -206,15 +319,36 @@ class Wal:
         """
         old = self._segment
         old.sync()
+        term = self._terms.last_term
+        header = SegmentHeader(old.log_id, old.number + 1, self._next_index, old.end, term)
         self._segment = Segment.create(
             self._disk,
             self._directory,
-            header=SegmentHeader(old.log_id, old.number + 1, self._next_index, old.end),
+            header=header,
             hard_state=self._hard_state,
             capacity=self._segment_bytes,
         )
         old.close()
+        self._places.enter(header)
         self._note_synced()
+
+    def _reset(self, snapshot: Snapshot, recovered: Recovered) -> Recovered:
+        """Let the log go on behind *snapshot*, as the writer would have done a moment later."""
+        index, term = snapshot.index, snapshot.term
+        hard_state = recovered.hard_state
+        if hard_state.term < term:  # the term came with the snapshot, and was not written yet
+            hard_state = HardState(term, None)
+        self.write([Write(Mark(0), hard_state, None, [], base=(index, term))])
+        self.sync()
+        facts = {"index": index, "term": term, "last_index": recovered.terms.last_index}
+        return replace(
+            recovered,
+            hard_state=hard_state,
+            entries=[],
+            notices=(*recovered.notices, Notice("log_reset_to_snapshot", facts)),
+            terms=Terms(base_index=index, base_term=term),
+            configurations=[],
+        )
 
     def _note_synced(self) -> None:
         segment = self._segment
@@ -237,7 +371,18 @@ class Wal:
             raise
 
 
-def prepare(disk: Disk, directory: Path) -> list[int]:
+def batches(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """Part *entries* into frames of about `ENTRIES_BYTES`, each with one at least."""
+    start = size = 0
+    for at, entry in enumerate(entries):
+        size += len(entry.header) + len(entry.command)
+        if size > ENTRIES_BYTES and at > start:
+            yield entries[start:at]
+            start, size = at, entry.size
+    yield entries[start:] if start else entries
+
+
+def prepare(disk: Disk, directory: Path, *, is_new: bool) -> list[int]:
     """Make the directory where it is missing, tidy it, and return the numbers of its segments."""
     if not disk.exists(directory):
         disk.mkdir(directory)
@@ -247,6 +392,6 @@ def prepare(disk: Disk, directory: Path) -> list[int]:
         if name.endswith(TEMPORARY) and segment_number(name.removesuffix(TEMPORARY)) is not None:
             disk.unlink(directory / name)
     numbers = [number for number in map(segment_number, names) if number is not None]
-    if not numbers and synced.NAME in names:
+    if not numbers and (synced.NAME in names or not is_new):
         refuse("every segment is missing", path=directory / segment_name(1), offset=-1)
     return numbers
