@@ -13,7 +13,10 @@ import grpc
 
 import tinyraft
 from tinyraft.core.effects import Write
+from tinyraft.core.entry import Entry, Index
 from tinyraft.node.node import Node
+from tinyraft.storage.snapshots import Snapshots
+from tinyraft.testing.disk import SimDisk
 
 T = TypeVar("T")
 
@@ -104,6 +107,25 @@ class GatedJournal:
             raise self.failure
         if self.journal is not None:
             self.journal.sync()
+
+    def read(self, after: Index, to: Index, *, max_bytes: int) -> list[Entry]:
+        """Pass it on."""
+        found: list[Entry] = self.journal.read(after, to, max_bytes=max_bytes)
+        return found
+
+    def index_before_bytes(self, size: int) -> Index:
+        """Pass it on."""
+        found: Index = self.journal.index_before_bytes(size)
+        return found
+
+    def compact(self, index: Index) -> None:
+        """Pass it on."""
+        self.journal.compact(index)
+
+
+def empty_shelf() -> Snapshots:
+    """Make a directory without snapshots, in memory."""
+    return Snapshots.open(SimDisk(), Path("/snapshots"))
 
 
 def node_of(server: tinyraft.Server) -> Node:

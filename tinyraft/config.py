@@ -51,6 +51,12 @@ class Config:
         max_pending_commands: How many commands may wait at the leader for their commit before it
             answers `Overloaded` (``RAFT_MAX_PENDING_COMMANDS``).
         max_pending_bytes: The same in bytes of commands (``RAFT_MAX_PENDING_BYTES``).
+        snapshot_entries: After how many applied commands the module's state is written to disk, if
+            it has a ``snapshot`` (``RAFT_SNAPSHOT_ENTRIES``).
+        snapshot_bytes: After how many bytes of them, whichever comes first
+            (``RAFT_SNAPSHOT_BYTES``).
+        trailing_bytes: Bytes of log that stay behind a snapshot all the same, so that a member
+            which lags a little needs no snapshot (``RAFT_TRAILING_BYTES``).
         warnings: What is allowed but looks like a mistake; the server logs it. Neither compared nor
             shown.
 
@@ -71,6 +77,9 @@ class Config:
     max_command_bytes: int = MIB
     max_pending_commands: int = 10_000
     max_pending_bytes: int = 64 * MIB
+    snapshot_entries: int = 100_000
+    snapshot_bytes: int = 64 * MIB
+    trailing_bytes: int = 16 * MIB
     warnings: tuple[str, ...] = field(init=False, default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -42,10 +42,12 @@ from tinyraft.node.gate import Gate
 from tinyraft.node.joiner import Joiner
 from tinyraft.node.loop import Loop
 from tinyraft.node.node import Node
+from tinyraft.node.snapshotter import SnapshotPolicy
 from tinyraft.node.ticker import tick_seconds
 from tinyraft.storage.data_dir import DataDir, Identity, new_identity
 from tinyraft.storage.disk import RealDisk
 from tinyraft.storage.recovery import Recovered
+from tinyraft.storage.snapshots import Snapshots
 from tinyraft.storage.wal import Wal
 from tinyraft.transport.envelope import Envelope
 from tinyraft.transport.guard import Guard, OwnerProcess
@@ -154,8 +156,9 @@ class Server:
         undo.callback(remote.close)
         self._log = Log("server", node=node_id)
         address = self._listen(undo)
-        wal, recovered = self._recover(data_dir, node_id, address, remote)
+        shelf, wal, recovered = self._recover(data_dir, node_id, address, remote)
         undo.callback(wal.close)
+        undo.callback(shelf.close)
 
         def identity() -> Identity:
             assert data_dir.identity is not None, "made before anything is served"
@@ -177,9 +180,16 @@ class Server:
             self._make_raft(node_id, recovered),
             module=self._module,
             journal=wal,
+            shelf=shelf,
             connect=connect,
             election_timeout=config.timeout,
             log=Log("node", node=node_id),
+            policy=SnapshotPolicy(
+                bytes=config.snapshot_bytes,
+                entries=config.snapshot_entries,
+                trailing_bytes=config.trailing_bytes,
+            ),
+            cluster_id=lambda: identity().cluster_id,
         )
         gate = Gate(
             node,
@@ -218,8 +228,8 @@ class Server:
 
     def _recover(
         self, data_dir: DataDir, node_id: NodeId, address: str, remote: Remote
-    ) -> tuple[Wal, Recovered]:
-        """Open identity and log, in an order in which a crash leaves nothing half founded."""
+    ) -> tuple[Snapshots, Wal, Recovered]:
+        """Open identity, snapshots, log, in an order in which a crash leaves nothing half done."""
         config, disk = self.config, RealDisk()
         if data_dir.identity is None:
             if not config.bootstrap and not config.join:
@@ -242,14 +252,18 @@ class Server:
                 path=str(data_dir.wal_directory),
                 offset=-1,
             )
+        shelf = Snapshots.open(disk, data_dir.snapshots_directory)
         wal, recovered = Wal.open(
-            disk, data_dir.wal_directory, log_id=identity.incarnation >> 1 | 1
+            disk,
+            data_dir.wal_directory,
+            log_id=identity.incarnation >> 1 | 1,
+            snapshots=[file.meta for file in shelf.kept],
         )
-        for notice in recovered.notices:
+        for notice in (*shelf.notices, *recovered.notices):
             self._log.warning(notice.name, **notice.facts)
         if not identity.cluster_id and (config.bootstrap or recovered.entries):
             recovered = self._found(data_dir, address, wal, recovered)
-        return wal, recovered
+        return shelf, wal, recovered
 
     def _refuse_second_cluster(self, remote: Remote) -> None:
         for address in self.config.join:
@@ -300,6 +314,9 @@ class Server:
             hard_state=recovered.hard_state,
             entries=recovered.entries,
             random=random.Random(secrets.randbits(64)),
+            terms=recovered.terms,
+            configurations=recovered.configurations,
+            snapshot=recovered.snapshot,
         )
 
     # --- the port -----------------------------------------------------------------------------

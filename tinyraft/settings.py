@@ -240,4 +240,28 @@ SETTINGS: tuple[Setting, ...] = (
         parse=_whole,
         check=_between(1, 1024 * 1024 * MIB),
     ),
+    Setting(
+        variable="RAFT_SNAPSHOT_ENTRIES",
+        field="snapshot_entries",
+        default="100000",
+        meaning="applied commands after which the module's state is written to disk",
+        parse=_whole,
+        check=_between(1, 10**12),
+    ),
+    Setting(
+        variable="RAFT_SNAPSHOT_BYTES",
+        field="snapshot_bytes",
+        default=str(64 * MIB),
+        meaning="bytes of applied commands after which it is, whichever comes first",
+        parse=_whole,
+        check=_between(1, 1024 * 1024 * MIB),
+    ),
+    Setting(
+        variable="RAFT_TRAILING_BYTES",
+        field="trailing_bytes",
+        default=str(16 * MIB),
+        meaning="bytes of log that stay for members that lag a little",
+        parse=_whole,
+        check=_between(0, 1024 * 1024 * MIB),
+    ),
 )

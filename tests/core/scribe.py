@@ -13,7 +13,8 @@ from dataclasses import replace
 from tests.core.process import failed_call
 from tinyraft.core.messages import RequestVote
 from tinyraft.core.role import Role
-from tinyraft.testing.script import Cluster, show_message
+from tinyraft.testing.script import Cluster
+from tinyraft.testing.script_text import show_message
 
 
 class Scribe:

@@ -142,6 +142,7 @@ def counts_old_terms(self, commit_index):
 def keeps_durable_index(self, index):
     """A cut forgets that the disk has other entries now."""
     del self._entries[index - 1 :]
+    self._terms.cut(index)
     self._unwritten_from = min(index, self._unwritten_from)
     self._cut_from = min(index, self._cut_from or index)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import DEADLINE, GatedJournal, Words, until
+from tests.cluster import DEADLINE, GatedJournal, Words, empty_shelf, until
 from tests.node.cores import make_core
 from tinyraft.core.effects import Mark, Write
 from tinyraft.errors import NotLeader, ServerStopped, StorageFailed
@@ -27,6 +27,7 @@ def make_node() -> Node:
         make_core("a", "a", "b"),
         module=Words(),
         journal=GatedJournal(),
+        shelf=empty_shelf(),
         connect=nobody,
         election_timeout=0.05,
         log=Log("test"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import DEADLINE, Words, until
+from tests.cluster import DEADLINE, Words, empty_shelf, until
 from tinyraft.core.entry import Entry, EntryKind, Index, make_entry
 from tinyraft.errors import (
     ModuleError,
@@ -45,6 +45,7 @@ class Bench:
             self.module,
             waiters=self.waiters,
             fetch=self.fetch,
+            shelf=empty_shelf(),
             failed=self.failures.append,
             log=Log("test"),
         )

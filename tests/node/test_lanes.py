@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import DEADLINE, until
+from tests.cluster import DEADLINE, empty_shelf, until
 from tests.node.cores import configuration, make_core, make_leader
 from tinyraft.core.effects import Synced
-from tinyraft.core.entry import NodeId
+from tinyraft.core.entry import Entry, Index, NodeId
 from tinyraft.core.messages import (
     AppendEntries,
     AppendReply,
@@ -29,8 +29,14 @@ from tinyraft.node.bell import Bell
 from tinyraft.node.clock import Clock
 from tinyraft.node.lanes import BulkLane, ControlLane
 from tinyraft.node.peers import Peers
+from tinyraft.node.shipment import Shipments
 
 B = NodeId("b")
+
+
+def nothing(after: Index, to: Index, max_bytes: int) -> list[Entry]:
+    """Read from a disk that is never asked."""
+    raise AssertionError(f"({after}, {to}] is in memory, and {max_bytes} bytes have room")
 
 
 class FakeStream:
@@ -105,7 +111,9 @@ class Bench:
             clock=clock,
             **shared,
         )
-        self.bulk = BulkLane(B, self.link, backoff=0.01, **shared)
+        self.bulk = BulkLane(
+            B, self.link, fetch=nothing, shipments=Shipments(empty_shelf()), backoff=0.01, **shared
+        )
 
     def turn(self, event: Callable[[Raft], object]) -> object:
         """Visit the core, let the disk finish at once, and ring whom that concerns."""
@@ -363,6 +371,8 @@ class Table:
             me=NodeId("a"),
             connect=self.connect,
             turn=lambda event: event(self.core),
+            fetch=nothing,
+            shipments=Shipments(empty_shelf()),
             died=lambda *facts: self.deaths.append(facts),
             election_timeout=0.4,
             log=Log("test"),

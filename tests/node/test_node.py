@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import DEADLINE, GatedJournal, Words, until
+from tests.cluster import DEADLINE, GatedJournal, Words, empty_shelf, until
 from tests.node.cores import make_core
 from tinyraft.core.effects import InvariantViolated, Mark
 from tinyraft.core.raft import Raft
@@ -37,6 +37,7 @@ class Alone:
             make_core("a"),
             module=self.module,
             journal=self.journal,
+            shelf=empty_shelf(),
             connect=self.connect,
             election_timeout=0.05,
             log=Log("test"),

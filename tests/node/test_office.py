@@ -8,7 +8,7 @@ from time import monotonic
 
 import pytest
 
-from tests.cluster import DEADLINE, GatedJournal, Words, until
+from tests.cluster import DEADLINE, GatedJournal, Words, empty_shelf, until
 from tests.node.cores import make_leader, sync
 from tinyraft.core.entry import NodeId
 from tinyraft.core.messages import (
@@ -77,6 +77,7 @@ class Office:
             core,
             module=self.module,
             journal=self.journal,
+            shelf=empty_shelf(),
             connect=lambda _peer, _address: FriendlyLink(),
             election_timeout=0.2,
             log=Log("test"),

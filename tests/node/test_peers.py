@@ -5,9 +5,11 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any
 
+from tests.cluster import empty_shelf
 from tests.node.cores import configuration, make_core
 from tinyraft.logs import Log
 from tinyraft.node.peers import Peers
+from tinyraft.node.shipment import Shipments
 
 
 class SilentLink:
@@ -42,6 +44,8 @@ def test_a_peer_that_comes_behind_the_goodbye_ends_too() -> None:
         me=make_core("a", "a", "b").me,
         connect=lambda node, address: SilentLink(),  # type: ignore[arg-type,return-value]
         turn=lambda event: None,
+        fetch=lambda after, to, max_bytes: [],
+        shipments=Shipments(empty_shelf()),
         died=lambda thread, error: None,
         election_timeout=1.0,
         log=Log("peers"),

@@ -163,7 +163,21 @@ class History:
 
     def __init__(self) -> None:
         """Start with nobody, before the log."""
-        self._past: list[tuple[Index, Configuration]] = [(0, Configuration())]
+        self._past: list[tuple[Index, Configuration]] = []
+        self.begin_with(0, Configuration())
+
+    def begin_with(self, index: Index, configuration: Configuration) -> None:
+        """Forget everything; a snapshot says that *configuration* was appended at *index*."""
+        self._past = [(index, configuration)]
+
+    def at(self, index: Index) -> tuple[Index, Configuration]:
+        """Tell which one the log holds at *index*, and where its entry stands."""
+        return next(past for past in reversed(self._past) if past[0] <= index)
+
+    def compact(self, index: Index) -> None:
+        """Forget what was replaced by *index* at the latest."""
+        while len(self._past) > 1 and self._past[1][0] <= index:
+            del self._past[0]
 
     @property
     def latest(self) -> Configuration:

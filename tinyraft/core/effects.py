@@ -80,6 +80,19 @@ class Notice:
     facts: Mapping[str, object] = field(default_factory=dict)
 
 
+@dataclass(slots=True, frozen=True)
+class OnDisk:
+    """Entries in (*after*, *to*] are wanted, and only the disk still holds them."""
+
+    after: Index
+    to: Index
+
+
+@dataclass(slots=True, frozen=True)
+class InSnapshot:
+    """What is wanted is not in the log any more, or never was: a snapshot has it."""
+
+
 @dataclass(slots=True)
 class Effects:
     """All that happened since the last `take`."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tinyraft.core.configuration import Configuration
+from tinyraft.core.effects import InSnapshot, OnDisk
 from tinyraft.core.entry import Entry, Index, NodeId, Term
 from tinyraft.core.log import Log
 from tinyraft.core.messages import AppendEntries, AppendReply
@@ -78,15 +79,39 @@ class Leadership:
 
     def next_append(
         self, peer: NodeId, *, max_bytes: int, commit_index: Index
-    ) -> AppendEntries | None:
-        """Build the next append for *peer*; while the place is looked for, of one entry."""
+    ) -> AppendEntries | OnDisk | InSnapshot | None:
+        """Build the next append for *peer*, or say where what it needs must be fetched from."""
         if not self.has_append(peer, commit_index=commit_index):
             return None
         p, log = self.progress[peer], self._log
         prev = p.next_index - 1
+        if prev < log.base_index:
+            return InSnapshot()
+        if prev + 1 < log.in_memory_from:
+            return OnDisk(prev, prev + 1 if p.is_probing else log.in_memory_from - 1)
         entries = log.between(prev, log.last_index, max_bytes=0 if p.is_probing else max_bytes)
+        return self._append(p, entries, commit_index)
+
+    def append_fetched(
+        self, peer: NodeId, entries: list[Entry], *, commit_index: Index
+    ) -> AppendEntries | None:
+        """Build an append of *entries* that were read from the disk, if it still fits.
+
+        Meanwhile they may have been cut, or a snapshot may have taken their place.
+        """
+        if not entries or not self.has_entries(peer):
+            return None
+        p, log = self.progress[peer], self._log
+        fits = entries[0].index == p.next_index and entries[0].index > log.base_index
+        if fits and all(log.matches(entry.index, entry.term) for entry in entries):
+            return self._append(p, entries, commit_index)
+        return None
+
+    def _append(self, p: Progress, entries: list[Entry], commit_index: Index) -> AppendEntries:
+        """Put *entries* in flight; while the place is looked for, they are but one."""
+        prev = p.next_index - 1
         p.sent(last_index=prev + len(entries), commit_index=commit_index, has_entries=bool(entries))
-        return AppendEntries(self.term, prev, log.term_at(prev), entries, commit_index)
+        return AppendEntries(self.term, prev, self._log.term_at(prev), entries, commit_index)
 
     # --- answers ----------------------------------------------------------------------------
 
@@ -101,6 +126,16 @@ class Leadership:
             return p.matched(reply.match_index)
         p.refused(self._log.last_at_most(reply.conflict_index, reply.conflict_term) + 1)
         return False
+
+    def installed(self, peer: NodeId, index: Index) -> bool:
+        """*peer* has a snapshot up to *index* on disk; tell whether that is news."""
+        p = self.progress.get(peer)
+        if p is None:
+            return False
+        p.active = True
+        if not index:
+            return False  # a piece of it
+        return p.matched(index)
 
     def has_lost_log(self, peer: NodeId) -> bool:
         """Tell whether *peer* lacks what it acknowledged."""

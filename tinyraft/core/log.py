@@ -1,7 +1,13 @@
-"""The log in memory, and how much of it is on this disk (dissertation 3.5, 10.2.1).
+"""The log, and how much of it is on this disk (dissertation 3.5, 5.1, 10.2.1).
 
 Law: entries are cut only where they conflict, never at or below the commit index (the caller
 asserts that), and `durable_index` speaks only of entries that are still in the log.
+
+What is known of an entry, from old to new:
+
+    base index     what a snapshot took the place of: nothing but the term of the last one
+    in memory from only the terms are here; the disk has the entries
+    last index     everything
 
 How `durable_index` stays true when entries are overwritten while a write is under way:
 
@@ -18,47 +24,84 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import groupby
 
-from tinyraft.core.effects import Mark, Synced
+from tinyraft.core.effects import Mark, Synced, Write
 from tinyraft.core.entry import Entry, Index, Term
+from tinyraft.core.terms import Terms
+
+MEMORY_BYTES = 64 << 20
 
 
 class Log:
-    """All entries, contiguous from index 1."""
+    """Entries, contiguous behind the base; the newest of them in memory."""
 
-    def __init__(self, entries: Sequence[Entry] = ()) -> None:
-        """Start with *entries* that recovery found and synced."""
-        self._entries: list[Entry] = []
-        self.append(entries)
+    def __init__(
+        self,
+        entries: Sequence[Entry] = (),
+        *,
+        terms: Terms | None = None,
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> None:
+        """Start with what recovery found and synced.
+
+        Args:
+            entries: The end of the log, as much of it as is to be in memory.
+            terms: Those of the whole log; when *entries* are all there is, they tell it.
+            memory_bytes: When more than this is in memory, old entries are left to the disk.
+        """
+        self._entries = list(entries)
+        self._bytes = sum(entry.size for entry in entries)
+        self._memory_bytes = memory_bytes
+        self._terms = terms if terms is not None else Terms()
+        if terms is None:
+            self._note_terms(entries)
+        self._in_memory_from: Index = self.last_index + 1 - len(self._entries)
         self.durable_index: Index = self.last_index
         self._unwritten_from: Index = self.last_index + 1
         self._cut_from: Index | None = None
+        self._new_base = False
         self._queued: deque[tuple[Mark, Index, int]] = deque()  # mark, last index, tick
 
     # --- looking -----------------------------------------------------------------------------
 
     @property
+    def base_index(self) -> Index:
+        """The index that the log goes on behind; 0 while it is whole."""
+        return self._terms.base_index
+
+    @property
     def last_index(self) -> Index:
-        """The index of the last entry, 0 for an empty log."""
-        return len(self._entries)
+        """The index of the last entry; of the base, for an empty log."""
+        return self._terms.last_index
 
     @property
     def last_term(self) -> Term:
-        """The term of the last entry, 0 for an empty log."""
-        return self._entries[-1].term if self._entries else 0
+        """The term of the last entry; of the base, for an empty log."""
+        return self._terms.last_term
+
+    @property
+    def in_memory_from(self) -> Index:
+        """The first index whose entry is in memory, or would be."""
+        return self._in_memory_from
 
     def term_at(self, index: Index) -> Term:
-        """The term at *index*; 0 before the log and behind its end."""
-        return self._entries[index - 1].term if 0 < index <= len(self._entries) else 0
+        """The term at *index*; 0 before the base and behind the end."""
+        return self._terms.at(index)
 
     def matches(self, index: Index, term: Term) -> bool:
         """Tell whether this log has *term* at *index*."""
-        return index <= self.last_index and self.term_at(index) == term
+        return self.base_index <= index <= self.last_index and self.term_at(index) == term
 
     def between(self, after: Index, to: Index, *, max_bytes: int) -> list[Entry]:
-        """Take the entries in (*after*, *to*]: as many as fit *max_bytes*, but at least one."""
+        """Take the entries in (*after*, *to*]: as many as fit *max_bytes*, but at least one.
+
+        They must be in memory.
+        """
+        skipped = self._in_memory_from - 1
+        assert after >= skipped, f"what follows {after} is not in memory"
         taken: list[Entry] = []
-        for entry in self._entries[after:to]:
+        for entry in self._entries[after - skipped : max(0, to - skipped)]:
             max_bytes -= entry.size
             if max_bytes < 0 and taken:
                 break
@@ -66,32 +109,36 @@ class Log:
         return taken
 
     def last_at_most(self, index: Index, term: Term) -> Index:
-        """Find the highest place not above *index* whose term is not above *term* (3.5).
-
-        Terms never decrease along a log, so the place is found by halving.
-        """
-        low, high = 0, min(index, self.last_index)
-        while low < high:
-            middle = (low + high + 1) // 2
-            if self.term_at(middle) <= term:
-                low = middle
-            else:
-                high = middle - 1
-        return low
+        """Find the highest place not above *index* whose term is not above *term* (3.5)."""
+        return self._terms.last_at_most(index, term)
 
     # --- changing ----------------------------------------------------------------------------
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Put *entries* behind the last one."""
+        expected = self.last_index + 1
         for entry in entries:
-            assert entry.index == self.last_index + 1, "indexes have no gaps"
-            assert entry.term >= self.last_term, "terms never decrease along a log"
-            self._entries.append(entry)
+            assert entry.index == expected, "indexes have no gaps"
+            expected += 1
+            self._bytes += entry.size
+        self._note_terms(entries)
+        self._entries += entries
+
+    def _note_terms(self, entries: Sequence[Entry]) -> None:
+        if entries and entries[0].term == entries[-1].term:
+            self._terms.append(entries[0].term, len(entries))
+            return
+        for term, run in groupby(entries, key=lambda entry: entry.term):
+            self._terms.append(term, len(list(run)))
 
     def cut(self, index: Index) -> None:
         """Drop everything at *index* and above."""
-        assert 0 < index <= self.last_index, "a cut takes something"
-        del self._entries[index - 1 :]
+        assert self.base_index < index <= self.last_index, "a cut takes something"
+        self._terms.cut(index)
+        kept = max(0, index - self._in_memory_from)
+        self._bytes -= sum(entry.size for entry in self._entries[kept:])
+        del self._entries[kept:]
+        self._in_memory_from = min(self._in_memory_from, index)
         if index < self._unwritten_from:
             self._unwritten_from = index
             self._cut_from = min(index, self._cut_from or index)
@@ -99,19 +146,63 @@ class Log:
         for at, (mark, last, tick) in enumerate(self._queued):
             self._queued[at] = (mark, min(last, index - 1), tick)
 
+    def begin_behind(self, index: Index, term: Term) -> None:
+        """Drop everything: a snapshot that is on disk took the place of all up to *index*."""
+        assert index > self.durable_index or not self.matches(index, term), "nothing is lost"
+        self._terms = Terms(base_index=index, base_term=term)
+        self._entries.clear()
+        self._bytes = 0
+        self._in_memory_from = self._unwritten_from = index + 1
+        self._cut_from, self._new_base = None, True
+        self.durable_index = index
+        self._queued = deque((mark, index, tick) for mark, _, tick in self._queued)
+
+    def compact(self, index: Index) -> None:
+        """Forget everything up to *index*; a snapshot covers it."""
+        if index > self.base_index:
+            self._terms.compact(index)
+            self._drop(index)
+
+    def spare_memory(self, to: Index) -> None:
+        """Leave old entries to the disk where memory is short; none above *to*."""
+        if self._bytes <= self._memory_bytes:
+            return
+        to, spared = min(to, self.durable_index), 0
+        for entry in self._entries:  # a quarter at once: dropping from the front moves the rest
+            if entry.index > to or self._bytes - spared <= self._memory_bytes * 3 // 4:
+                break
+            spared += entry.size
+            last = entry.index
+        if spared:
+            self._drop(last)
+
+    def _drop(self, index: Index) -> None:
+        gone = index + 1 - self._in_memory_from
+        if gone > 0:
+            self._bytes -= sum(entry.size for entry in self._entries[:gone])
+            del self._entries[:gone]
+            self._in_memory_from = index + 1
+
     # --- the disk ----------------------------------------------------------------------------
 
     @property
     def is_unwritten(self) -> bool:
-        """Whether a cut or entries wait to be handed to the writer."""
-        return self._cut_from is not None or self._unwritten_from <= self.last_index
+        """Whether a base, a cut or entries wait to be handed to the writer."""
+        return (
+            self._new_base or self._cut_from is not None or self._unwritten_from <= self.last_index
+        )
 
-    def hand_over(self, mark: Mark, *, tick: int) -> tuple[Index | None, list[Entry]]:
+    def hand_over(self, mark: Mark, *, tick: int) -> Write:
         """Give what is unwritten to the writer, as *mark*."""
-        cut_from, entries = self._cut_from, self._entries[self._unwritten_from - 1 :]
-        self._cut_from, self._unwritten_from = None, self.last_index + 1
+        first = self._unwritten_from
+        base = (self.base_index, self._terms.base_term) if self._new_base else None
+        write = Write(
+            mark, None, self._cut_from, self._entries[first - self._in_memory_from :], base
+        )
+        self._cut_from, self._new_base = None, False
+        self._unwritten_from = self.last_index + 1
         self._queued.append((mark, self.last_index, tick))
-        return cut_from, entries
+        return write
 
     def synced(self, synced: Synced) -> None:
         """Learn that every write up to *synced* is on disk."""

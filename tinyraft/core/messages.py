@@ -7,7 +7,7 @@ the shell before the core sees it; the sender comes beside the message.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from tinyraft.core.entry import Entry, Index, Term
@@ -105,5 +105,35 @@ class TimeoutNowReply:
     term: Term
 
 
-Request: TypeAlias = RequestVote | RequestPreVote | AppendEntries | Heartbeat | TimeoutNow
-Reply: TypeAlias = VoteReply | PreVoteReply | AppendReply | HeartbeatReply | TimeoutNowReply
+@dataclass(slots=True)
+class InstallSnapshot:
+    """One piece of the leader's snapshot, which takes the place of the log up to *index* (5.3).
+
+    The *id* is the file's: two snapshots of one index may differ in their bytes, and pieces of two
+    are never mixed.
+    """
+
+    term: Term
+    id: int
+    index: Index
+    snapshot_term: Term
+    size: int  # of the whole file, in bytes
+    offset: int
+    data: bytes = field(repr=False)
+
+
+@dataclass(slots=True)
+class InstallReply:
+    """How much of the file is there; once *match_index* is not 0, this disk vouches for it."""
+
+    term: Term
+    offset: int = 0
+    match_index: Index = 0
+
+
+Request: TypeAlias = (
+    RequestVote | RequestPreVote | AppendEntries | Heartbeat | TimeoutNow | InstallSnapshot
+)
+Reply: TypeAlias = (
+    VoteReply | PreVoteReply | AppendReply | HeartbeatReply | TimeoutNowReply | InstallReply
+)

@@ -26,9 +26,11 @@ from tinyraft.core.effects import (
     Effects,
     HardState,
     Held,
+    InSnapshot,
     InvariantViolated,
     Mark,
     Notice,
+    OnDisk,
     Synced,
     Write,
 )
@@ -36,12 +38,14 @@ from tinyraft.core.election import Random, Timer, is_up_to_date
 from tinyraft.core.entry import Entry, EntryKind, Index, NodeId, Term, make_entry
 from tinyraft.core.invariants import Watch
 from tinyraft.core.leadership import Leadership, Transfer
-from tinyraft.core.log import Log
+from tinyraft.core.log import MEMORY_BYTES, Log
 from tinyraft.core.messages import (
     AppendEntries,
     AppendReply,
     Heartbeat,
     HeartbeatReply,
+    InstallReply,
+    InstallSnapshot,
     PreVoteReply,
     Reply,
     Request,
@@ -51,8 +55,10 @@ from tinyraft.core.messages import (
     TimeoutNowReply,
     VoteReply,
 )
-from tinyraft.core.replication import accept, refusal
+from tinyraft.core.replication import accept, behind_base, refusal
 from tinyraft.core.role import Role
+from tinyraft.core.snapshot import Snapshot
+from tinyraft.core.terms import Terms
 from tinyraft.errors import ChangeInProgress, MembershipError, NotCaughtUp, NotLeader, Overloaded
 
 RELUCTANCE = 4  # timeouts that a node whose module failed lets pass before it campaigns
@@ -67,6 +73,7 @@ class Settings:
     heartbeat_ticks: int = 2
     max_pending_commands: int = 10_000
     max_pending_bytes: int = 64 << 20
+    memory_bytes: int = MEMORY_BYTES
 
 
 @dataclass(slots=True)
@@ -88,19 +95,37 @@ class Raft:
         hard_state: HardState,
         entries: Sequence[Entry],
         random: Random,
+        terms: Terms | None = None,
+        configurations: Sequence[Entry] | None = None,
+        snapshot: Snapshot | None = None,
     ) -> None:
-        """Begin as a follower, with what recovery found on disk and synced."""
+        """Begin as a follower, with what recovery found on disk and synced.
+
+        Args:
+            me: This member.
+            settings: What the shell decides.
+            hard_state: Its term and vote.
+            entries: The end of its log.
+            random: For election timeouts.
+            terms: Those of the whole log, when *entries* are not all of it.
+            configurations: The configuration entries of the whole log, likewise.
+            snapshot: The newest one on disk. The log reaches back to it, or further.
+        """
         self.me = me
         self.settings = settings
         self.role = Role.FOLLOWER
         self.term: Term = hard_state.term
         self.voted_for = hard_state.voted_for
         self.leader_id: NodeId | None = None
-        self.commit_index: Index = 0
-        self.log = Log(entries)
+        self.commit_index: Index = snapshot.index if snapshot else 0
+        self.snapshot_index: Index = self.commit_index
+        self.log = Log(entries, terms=terms, memory_bytes=settings.memory_bytes)
         self.history = History()
-        for entry in entries:
-            self.history.append(entry)
+        if snapshot is not None:
+            self.history.begin_with(snapshot.configuration_index, snapshot.configuration)
+        for entry in entries if configurations is None else configurations:
+            if entry.index > self.history.latest_index:
+                self.history.append(entry)
         self.leadership: Leadership | None = None
         self.timer = Timer(election_ticks=settings.election_ticks, random=random)
         self.is_reluctant = False
@@ -112,7 +137,7 @@ class Raft:
         self._hard_state_changed = False
         self._commits = False
         self._commit_moved = False
-        self._reconfigured = bool(entries)
+        self._reconfigured = bool(self.history.latest_index)
         self._notices: list[Notice] = []
         self._watch = Watch(self)
 
@@ -295,6 +320,7 @@ class Raft:
     def _step_append(self, request: AppendEntries, sender: NodeId) -> Held[Reply]:
         if not self._hear_leader(request.term, sender):
             return self._hold(AppendReply(term=self.term, success=False))
+        request = behind_base(self.log, request)
         if not self.log.matches(request.prev_index, request.prev_term):
             return self._hold(refusal(self.log, request, term=self.term))
         cut = accept(self.log, request, commit_index=self.commit_index)
@@ -312,6 +338,64 @@ class Raft:
         if self._hear_leader(request.term, sender):
             self._commit(min(request.commit_index, self.log.last_index))
         return HeartbeatReply(term=self.term, round=request.round)
+
+    def step_install(self, request: InstallSnapshot, sender: NodeId) -> Held[Reply] | Reply | None:
+        """Take note of a piece of the leader's snapshot; None when its bytes are wanted."""
+        if not self._hear_leader(request.term, sender):
+            return InstallReply(term=self.term)
+        if request.index <= self.commit_index:
+            return self._hold(InstallReply(self.term, request.size, request.index))
+        return None
+
+    def install(self, snapshot: Snapshot, *, term: Term, sender: NodeId) -> Held[Reply] | Reply:
+        """Go on from *snapshot*, which came from the leader of *term* and is on this disk (5.3)."""
+        if not self._hear_leader(term, sender):
+            return InstallReply(term=self.term)
+        if snapshot.index > self.commit_index:
+            self._note("snapshot_installed", index=snapshot.index, term=snapshot.term)
+            if self.log.matches(snapshot.index, snapshot.term):
+                self._commit(snapshot.index)  # what follows it here is kept
+            else:
+                self.log.begin_behind(snapshot.index, snapshot.term)
+                self.history.begin_with(snapshot.configuration_index, snapshot.configuration)
+                self._reconfigured = True
+                self._commit(snapshot.index)
+        self.snapshot_index = max(self.snapshot_index, snapshot.index)
+        return self._hold(InstallReply(self.term, match_index=snapshot.index))
+
+    def _answer_install(self, reply: InstallReply, sender: NodeId) -> None:
+        leadership = self._leadership()
+        if reply.term != self.term:
+            return
+        if reply.match_index > self.log.last_index:
+            self._note("impossible_reply", peer=sender, match_index=reply.match_index)
+        elif leadership.installed(sender, reply.match_index):
+            self._advance(leadership)
+            self._hand_over_when_ready(leadership)
+
+    # --- snapshots --------------------------------------------------------------------------
+
+    def snapshot_at(self, index: Index) -> Snapshot | None:
+        """Describe a snapshot of what was applied up to *index*; None when a newer one came."""
+        if not self.log.base_index <= index <= self.commit_index:
+            return None
+        configuration_index, configuration = self.history.at(index)
+        return Snapshot(index, self.log.term_at(index), configuration, configuration_index)
+
+    def snapshot_taken(self, index: Index) -> None:
+        """A snapshot up to *index* is on disk and was read back."""
+        self.snapshot_index = max(self.snapshot_index, index)
+
+    def compacted(self, index: Index) -> Index:
+        """Forget the log up to *index*, or less; snapshots that are on disk took its place (5.1).
+
+        Returns:
+            The index that the log goes on behind.
+        """
+        index = min(index, self.snapshot_index, self.log.durable_index)
+        self.log.compact(index)
+        self.history.compact(index)
+        return self.log.base_index
 
     def _answer_append(self, reply: AppendReply, sender: NodeId) -> None:
         leadership = self._leadership()
@@ -395,13 +479,24 @@ class Raft:
         if self.leadership is not None and self.leadership.best_successor() is not None:
             self.transfer()
 
-    def next_append(self, peer: NodeId, *, max_bytes: int) -> AppendEntries | None:
-        """Build what *peer* needs next, or None when it needs nothing or has not yet answered."""
+    def next_append(
+        self, peer: NodeId, *, max_bytes: int
+    ) -> AppendEntries | OnDisk | InSnapshot | None:
+        """Build what *peer* needs next, or None when it needs nothing or has not yet answered.
+
+        What is not in memory is fetched by the caller, who comes back with `append_fetched`.
+        """
         if self.leadership is None:
             return None
         return self.leadership.next_append(
             peer, max_bytes=max_bytes, commit_index=self.commit_index
         )
+
+    def append_fetched(self, peer: NodeId, entries: list[Entry]) -> AppendEntries | None:
+        """Build an append of *entries*, read from this disk; None when they don't fit any more."""
+        if self.leadership is None:
+            return None
+        return self.leadership.append_fetched(peer, entries, commit_index=self.commit_index)
 
     def next_control(self, peer: NodeId) -> Request | None:
         """Build the vote request, transfer or heartbeat that is due for *peer*."""
@@ -426,8 +521,7 @@ class Raft:
         leadership.reconfigure(self.configuration, tick=self.ticks)
         leadership.proposed(self._uncommitted(self.log.last_index))
         self.leadership = leadership
-        if self.log.last_index:
-            (last,) = self.log.between(self.log.last_index - 1, self.log.last_index, max_bytes=0)
+        for last in self._in_memory(self.log.last_index - 1, self.log.last_index):
             self._time_us = max(self._time_us, last.time_us)
         self._note("became_leader", term=self.term)
         self._append(leadership, EntryKind.NOOP, [b""])
@@ -512,11 +606,15 @@ class Raft:
             self.candidacy.synced(synced)
             self._conclude(self.candidacy)
 
-    def committed(self, after: Index, *, max_bytes: int) -> list[Entry]:
+    def committed(self, after: Index, *, max_bytes: int) -> list[Entry] | OnDisk | InSnapshot:
         """Give the applier what follows *after*: committed, and on this very disk."""
-        return self.log.between(
-            after, min(self.commit_index, self.log.durable_index), max_bytes=max_bytes
-        )
+        log = self.log
+        if after < log.base_index or (not after and self.snapshot_index):
+            return InSnapshot()
+        to = min(self.commit_index, log.durable_index)
+        if after < to and after + 1 < log.in_memory_from:
+            return OnDisk(after, min(to, log.in_memory_from - 1))
+        return log.between(after, to, max_bytes=max_bytes) if after < to else []
 
     def take(self) -> Effects:
         """Fetch what is to be done since the last time, and check that no rule is broken."""
@@ -531,10 +629,11 @@ class Raft:
         if not (self._hard_state_changed or self.log.is_unwritten):
             return None
         self._mark = Mark(self._mark + 1)
-        hard_state = HardState(self.term, self.voted_for) if self._hard_state_changed else None
-        self._hard_state_changed = False
-        cut_from, entries = self.log.hand_over(self._mark, tick=self.ticks)
-        return Write(self._mark, hard_state, cut_from, entries)
+        write = self.log.hand_over(self._mark, tick=self.ticks)
+        if self._hard_state_changed:
+            write.hard_state = HardState(self.term, self.voted_for)
+            self._hard_state_changed = False
+        return write
 
     def _bulk(self) -> frozenset[NodeId]:
         """Name the peers with something new to send; one that only looked is not rung again."""
@@ -579,9 +678,15 @@ class Raft:
             self.leadership.committed(self._uncommitted(index))
         self.commit_index = index
         self._commits = self._commit_moved = True
+        self.log.spare_memory(index)
 
     def _uncommitted(self, to: Index) -> list[Entry]:
-        return self.log.between(self.commit_index, to, max_bytes=1 << 62)
+        return self._in_memory(self.commit_index, to)
+
+    def _in_memory(self, after: Index, to: Index) -> list[Entry]:
+        """Take what of (*after*, *to*] is in memory: all that this life has appended, at least."""
+        after = max(after, self.log.in_memory_from - 1)
+        return self.log.between(after, to, max_bytes=1 << 62)
 
     def _leadership(self) -> Leadership:
         assert self.leadership is not None, "only a leader gets here"
@@ -621,4 +726,5 @@ ANSWERS: dict[tuple[Role, type], Callable[[Raft, Any, NodeId], None]] = {
     (Role.CANDIDATE, VoteReply): Raft._answer_vote,
     (Role.LEADER, AppendReply): Raft._answer_append,
     (Role.LEADER, HeartbeatReply): Raft._answer_heartbeat,
+    (Role.LEADER, InstallReply): Raft._answer_install,
 }

@@ -12,6 +12,23 @@ from tinyraft.core.log import Log
 from tinyraft.core.messages import AppendEntries, AppendReply
 
 
+def behind_base(log: Log, request: AppendEntries) -> AppendEntries:
+    """Leave out what a snapshot took the place of: it was committed, so the leader has the same."""
+    base = log.base_index
+    if request.prev_index >= base:
+        return request
+    for entry in request.entries:
+        if entry.index == base and entry.term != log.term_at(base):
+            raise InvariantViolated(f"the committed entry {base} is of another term to the leader")
+    return AppendEntries(
+        request.term,
+        base,
+        log.term_at(base),
+        [entry for entry in request.entries if entry.index > base],
+        request.commit_index,
+    )
+
+
 def refusal(log: Log, request: AppendEntries, *, term: Term) -> AppendReply:
     """Say that the logs differ at the previous entry, and where to look next."""
     place = log.last_at_most(request.prev_index, request.prev_term)

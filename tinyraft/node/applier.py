@@ -1,8 +1,10 @@
-"""Committed entries to the module, in order (dissertation 3.1, 6.3).
+"""Committed entries to the module, in order (dissertation 3.1, 5.1, 6.3).
 
 Law: one thread, under the module mutex, never under the core's lock. `last_applied` moves before
 anybody is told an outcome, and a waiter that gave up changes nothing. What a module raises is an
-answer; this node's own trouble (memory, files) ends the applying, never skips an entry.
+answer; this node's own trouble (memory, files) ends the applying, never skips an entry. What is
+not in the log any more comes from a snapshot, which replaces all that the module had; a snapshot
+that is not restored to its end ends the applying too.
 """
 
 from __future__ import annotations
@@ -13,12 +15,21 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import TypeVar
 
+from tinyraft.core.effects import InSnapshot
 from tinyraft.core.entry import Entry, EntryKind, Index
-from tinyraft.errors import ModuleError, ModuleFailed, ReentrantCall, Rejected, TinyraftError
+from tinyraft.errors import (
+    ModuleError,
+    ModuleFailed,
+    ReentrantCall,
+    Rejected,
+    StorageError,
+    TinyraftError,
+)
 from tinyraft.logs import Log
 from tinyraft.module import Module
 from tinyraft.node.bell import Bell
-from tinyraft.node.waiters import Waiters, overtaken
+from tinyraft.node.waiters import Waiters, in_snapshot, overtaken
+from tinyraft.storage.snapshots import Snapshots
 
 T = TypeVar("T")
 BATCH_BYTES = 1 << 20
@@ -62,13 +73,19 @@ class Applier:
         module: Module,
         *,
         waiters: Waiters,
-        fetch: Callable[[Index, int], list[Entry]],
+        fetch: Callable[[Index, int], list[Entry] | InSnapshot],
+        shelf: Snapshots,
         failed: Callable[[ModuleFailed], None],
         log: Log,
+        applied: Callable[[], None] = lambda: None,
     ) -> None:
-        """Apply what *fetch(after, max_bytes)* gives; tell *failed* when the module can't go on."""
+        """Apply what *fetch(after, max_bytes)* gives, and tell *applied* after each batch.
+
+        *failed* is told when the module can't go on.
+        """
         self.mutex = Mutex()
         self.last_applied: Index = 0
+        self.bytes_applied = 0  # in this life
         self.failure: ModuleFailed | None = None
         self._module = module
         self._apply: Callable[[bytes], object] = (
@@ -76,7 +93,9 @@ class Applier:
         )  # what users write may answer anything
         self._waiters = waiters
         self._fetch = fetch
+        self._shelf = shelf
         self._failed = failed
+        self._applied = applied
         self._log = log
         self.bell = Bell()
         self.is_stopping = False
@@ -92,11 +111,57 @@ class Applier:
         with self.mutex.held():
             return function(self._module)
 
+    def copy(self, snapshot: Callable[[], T]) -> tuple[Index, T]:
+        """Have the module copy its state, by *snapshot*; tell up to where that has seen the log.
+
+        Raises:
+            ModuleError: It raised.
+            ModuleFailed: It applies nothing more.
+        """
+        if self.failure is not None:
+            raise self.failure
+        with self.mutex.held():
+            try:
+                return self.last_applied, snapshot()
+            except Exception as error:
+                raise ModuleError(f"the module's snapshot raised {error!r}") from error
+
     # --- the two halves around the module -----------------------------------------------------
 
-    def next_batch(self) -> list[Entry]:
+    def next_batch(self) -> list[Entry] | InSnapshot:
         """Fetch what is committed and not applied."""
-        return self._fetch(self.last_applied, BATCH_BYTES)[:BATCH_ENTRIES]
+        found = self._fetch(self.last_applied, BATCH_BYTES)
+        return found if isinstance(found, InSnapshot) else found[:BATCH_ENTRIES]
+
+    def restore(self) -> None:
+        """Replace the module's state by the newest snapshot's.
+
+        Raises:
+            CorruptLog: The snapshot is damaged; the node must stop.
+        """
+        newest = self._shelf.newest
+        assert newest is not None, "the log is only cut off behind a snapshot"
+        index = newest.meta.index
+        with self.mutex.held():
+            try:
+                restore: Callable[[Iterator[bytes]], object] = self._module.restore  # type: ignore[attr-defined]
+                restore(self._shelf.read(newest))
+            except StorageError:
+                raise
+            except BaseException as error:  # noqa: BLE001  # half a state is none
+                self.failure = ModuleFailed(
+                    f"the module could not restore the snapshot {newest.path} of entry {index}:"
+                    f" {error!r}; this node applies nothing: mend the module and restart it"
+                )
+                self._log.error("module_failed", index=index, error=repr(error), exc_info=True)
+            else:
+                self.last_applied = index
+        if self.failure is not None:
+            self._failed(self.failure)
+            return
+        self._log.info("snapshot_restored", index=index)
+        for waiter in self._waiters.pop_up_to(index):
+            waiter.resolve(None, in_snapshot(waiter))
 
     def apply(self, batch: list[Entry]) -> None:
         """Apply *batch* and answer those who wait for it."""
@@ -108,6 +173,7 @@ class Applier:
                 if self.failure is not None:
                     break
                 self.last_applied = entry.index
+                self.bytes_applied += entry.size
                 outcomes.append(outcome)
         applied = batch[: len(outcomes)]
         for entry, outcome, at in zip(applied, outcomes, self._waiters.pop(applied), strict=True):
@@ -116,6 +182,7 @@ class Applier:
                     waiter.resolve(*outcome)
                 else:
                     waiter.resolve(None, overtaken(waiter, entry))
+        self._applied()
         if self.failure is not None:
             self._failed(self.failure)
 
@@ -152,7 +219,9 @@ class Applier:
         """Apply until stopped or failed."""
         while self.failure is None:
             batch = self.next_batch()
-            if batch:
+            if isinstance(batch, InSnapshot):
+                self.restore()
+            elif batch:
                 self.apply(batch)
             elif self.is_stopping:
                 return

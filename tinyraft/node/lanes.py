@@ -2,7 +2,8 @@
 
 Law: a lane pulls the newest message when its wire is free, and never blocks another lane: a vote or
 a heartbeat does not wait behind an append that waits for a disk. One ordered stream carries the
-appends, one at a time.
+appends, one at a time; what is not in memory is read from the disk by the lane that needs it, and a
+follower for whom the log begins too late gets a snapshot first.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from collections.abc import Callable, Iterator
 from threading import Event
 from typing import Protocol
 
-from tinyraft.core.entry import NodeId
+from tinyraft.core.effects import InSnapshot, OnDisk
+from tinyraft.core.entry import Entry, Index, NodeId
 from tinyraft.core.messages import AppendEntries, AppendReply, Reply, Request
 from tinyraft.core.raft import Raft
 from tinyraft.logs import Log
 from tinyraft.node.bell import Bell
 from tinyraft.node.clock import CLOCK, Clock
+from tinyraft.node.shipment import Shipment, Shipments
 
+PIECE_SECONDS = 30.0  # the last piece of a snapshot waits until all of it is synced and read back
 NOTE_SECONDS = 0.001  # a newer commit index waits this long for an append to ride with
 APPEND_BYTES = 2 << 20  # below gRPC's default limit of 4 MiB
 
@@ -43,6 +47,13 @@ class PeerLink(Protocol):
 
     def close(self) -> None:
         """Break off everything."""
+
+
+class Fetch(Protocol):
+    """Reads entries from this disk."""
+
+    def __call__(self, after: Index, to: Index, max_bytes: int, /) -> list[Entry]:
+        """Give those in (*after*, *to*] that fit, at least one; none when they are gone."""
 
 
 Turn = Callable[[Callable[[Raft], object]], object]
@@ -149,12 +160,17 @@ class BulkLane(Lane):
         raft: Raft,
         turn: Turn,
         log: Log,
+        fetch: Fetch,
+        shipments: Shipments,
         backoff: float,
         append_bytes: int = APPEND_BYTES,
     ) -> None:
         """Wait *backoff* seconds before a broken stream is opened again."""
         super().__init__(peer, link, raft=raft, turn=turn, log=log)
         self.backoff = backoff
+        self.needs_snapshot = False  # before any append
+        self._fetch = fetch
+        self._shipments = shipments
         self.stream: AppendStream | None = None  # the present one
         self.wire_bell = Bell()  # of its sending thread
         self._append_bytes = append_bytes
@@ -168,9 +184,31 @@ class BulkLane(Lane):
         """Take the next append, one that only tells a newer commit index if *notes* are wanted.
 
         Returns:
-            The append, and whether there is such a note to be sent a little later.
+            The append, and whether there is such a note to be sent a little later. None, too, when
+            the peer needs a snapshot first.
         """
+        while True:
+            found, has_note = self._look(notes=notes)
+            if isinstance(found, OnDisk):
+                found = self._from_disk(found)
+                if found is None:
+                    continue  # it was cut, or a snapshot took its place, while we read
+            self.needs_snapshot = isinstance(found, InSnapshot)
+            return None if isinstance(found, InSnapshot) else found, has_note
+
+    def _from_disk(self, where: OnDisk) -> AppendEntries | None:
+        entries = self._fetch(where.after, where.to, self._append_bytes)
         append: AppendEntries | None = None
+
+        def event(raft: Raft) -> None:
+            nonlocal append
+            append = raft.append_fetched(self.peer, entries)
+
+        self._turn(event)
+        return append
+
+    def _look(self, *, notes: bool) -> tuple[AppendEntries | OnDisk | InSnapshot | None, bool]:
+        append: AppendEntries | OnDisk | InSnapshot | None = None
         has_note = False
 
         def event(raft: Raft) -> None:
@@ -184,7 +222,30 @@ class BulkLane(Lane):
         self._turn(event)
         return append, has_note
 
-    def deliver(self, reply: AppendReply) -> None:
+    def begin_shipment(self) -> Shipment:
+        """Get the newest snapshot ready for the peer; `end_shipment` must follow."""
+        self.needs_snapshot = False
+        term = 0
+
+        def event(raft: Raft) -> None:
+            nonlocal term
+            term = raft.term
+
+        self._turn(event)
+        return self._shipments.begin(term=term)
+
+    def end_shipment(self, shipment: Shipment) -> None:
+        """It arrived, or it is given up."""
+        self._shipments.end(shipment)
+        index = shipment.file.meta.index
+        if shipment.has_arrived:
+            self._log.info("snapshot_sent", peer=self.peer, index=index)
+        else:
+            self._log.warning(
+                "snapshot_not_sent", peer=self.peer, index=index, why=shipment.failure
+            )
+
+    def deliver(self, reply: Reply) -> None:
         """Hand a reply to the core."""
         self._turn(lambda raft: raft.answer(reply, sender=self.peer))
 
@@ -208,6 +269,8 @@ class BulkLane(Lane):
             append, has_note = self.next_request(notes=False)
             if has_note and not bell.wait(NOTE_SECONDS):
                 append, has_note = self.next_request(notes=True)
+            if self.needs_snapshot:
+                return
             if append is not None and over.is_set():
                 self.lost()  # taken for a stream that ended meanwhile: nobody would send it again
             elif append is not None:
@@ -228,5 +291,18 @@ class BulkLane(Lane):
             over.set()
             self.wire_bell.ring()
             self.lost()
-            if self.leads:
+            if not (self.needs_snapshot and self._ship()) and self.leads:
                 self._stopping.wait(self.backoff)
+
+    def _ship(self) -> bool:
+        """Send a snapshot, piece by piece; tell whether it arrived."""
+        shipment = self.begin_shipment()
+        try:
+            while (piece := shipment.next_piece()) is not None and self.leads:
+                reply = self._link.call(piece, timeout=PIECE_SECONDS)
+                shipment.answered(reply)
+                if reply is not None:
+                    self.deliver(reply)
+        finally:
+            self.end_shipment(shipment)
+        return shipment.has_arrived

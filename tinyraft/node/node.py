@@ -10,12 +10,12 @@ import threading
 from collections.abc import Callable, Sequence
 from threading import Condition, Lock
 from time import monotonic
-from typing import TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from tinyraft.core.configuration import Change, Configuration
-from tinyraft.core.effects import Effects, Held, Notice, Synced
+from tinyraft.core.effects import Effects, Held, InSnapshot, Notice, OnDisk, Synced
 from tinyraft.core.entry import Entry, Index, NodeId, Term
-from tinyraft.core.messages import Reply, Request
+from tinyraft.core.messages import InstallSnapshot, Reply, Request
 from tinyraft.core.raft import Proposed, Raft
 from tinyraft.core.role import Role
 from tinyraft.core.status import Status
@@ -33,12 +33,16 @@ from tinyraft.module import Module
 from tinyraft.node.applier import Applier
 from tinyraft.node.clock import CLOCK, Clock
 from tinyraft.node.inbox import Inbox
+from tinyraft.node.installer import Installer
 from tinyraft.node.lanes import APPEND_BYTES
 from tinyraft.node.loop import Launch, Part, Running, in_thread
 from tinyraft.node.peers import Connect, Peers
+from tinyraft.node.shipment import PIECE_BYTES, Shipments
+from tinyraft.node.snapshotter import POLICY, Compacting, SnapshotPolicy, Snapshotter
 from tinyraft.node.ticker import Ticker, tick_seconds
 from tinyraft.node.waiters import Waiter, Waiters
 from tinyraft.node.writer import Journal, Writer
+from tinyraft.storage.snapshots import Snapshots
 
 T = TypeVar("T")
 Refused: TypeAlias = tuple[list[Waiter], TinyraftError] | None
@@ -52,6 +56,13 @@ WARNINGS = {
 DEBUG = {"voted"}
 
 
+class Store(Journal, Compacting, Protocol):
+    """What a node needs of the write-ahead log."""
+
+    def read(self, after: Index, to: Index, *, max_bytes: int) -> list[Entry]:
+        """Give entries in (*after*, *to*] that fit, at least one; none when they are gone."""
+
+
 class Node:
     """A member at work. All methods are thread-safe."""
 
@@ -60,7 +71,8 @@ class Node:
         raft: Raft,
         *,
         module: Module,
-        journal: Journal,
+        journal: Store,
+        shelf: Snapshots,
         connect: Connect,
         election_timeout: float,
         log: Log,
@@ -68,6 +80,9 @@ class Node:
         launch: Launch = in_thread,
         clock: Clock = CLOCK,
         append_bytes: int = APPEND_BYTES,
+        piece_bytes: int = PIECE_BYTES,
+        policy: SnapshotPolicy = POLICY,
+        cluster_id: Callable[[], str] = str,
     ) -> None:
         """Put a node together; nothing runs before `start`."""
         self.me = raft.me
@@ -89,12 +104,34 @@ class Node:
         self.waiters = Waiters()
         self.writer = Writer(journal, on_synced=self._synced)
         self.applier = Applier(
-            module, waiters=self.waiters, fetch=self._committed, failed=self._module_failed, log=log
+            module,
+            waiters=self.waiters,
+            fetch=self._committed,
+            shelf=shelf,
+            failed=self._module_failed,
+            log=log,
+            applied=lambda: self.snapshotter.look(),
         )
+        shipments = Shipments(shelf, piece_bytes=piece_bytes)
+        self.snapshotter = Snapshotter(
+            module,
+            applier=self.applier,
+            shelf=shelf,
+            journal=journal,
+            shipments=shipments,
+            turn=self.turn,
+            cluster_id=cluster_id,
+            policy=policy,
+            log=log,
+        )
+        self._installer = Installer(shelf, turn=self.turn)
+        self._journal = journal
         self._peers = Peers(
             me=raft.me,
             connect=connect,
             turn=self.turn,
+            fetch=self._read,
+            shipments=shipments,
             died=self.died,
             election_timeout=election_timeout,
             log=log,
@@ -172,8 +209,21 @@ class Node:
     def _synced(self, synced: Synced) -> None:
         self.turn(lambda raft: raft.synced(synced))
 
-    def _committed(self, after: Index, max_bytes: int) -> list[Entry]:
-        return self.turn(lambda raft: raft.committed(after, max_bytes=max_bytes))
+    def _committed(self, after: Index, max_bytes: int) -> list[Entry] | InSnapshot:
+        while True:
+            found = self.turn(lambda raft: raft.committed(after, max_bytes=max_bytes))
+            if not isinstance(found, OnDisk):
+                return found
+            entries = self._read(found.after, found.to, max_bytes)
+            if entries:  # committed, so they are what they were; or else a snapshot has them now
+                return entries
+
+    def _read(self, after: Index, to: Index, max_bytes: int) -> list[Entry]:
+        try:
+            return self._journal.read(after, to, max_bytes=max_bytes)
+        except Exception as error:  # whatever thread reads: this disk can't be trusted
+            self.died(threading.current_thread().name, error)
+            raise
 
     def _tick(self) -> None:
         configuration: Configuration | None = None
@@ -191,7 +241,12 @@ class Node:
     # --- what others ask of this node ---------------------------------------------------------
 
     def step(self, request: Request, *, sender: NodeId) -> Held[Reply] | Reply:
-        """Take a peer's request without waiting; who takes a `Held` rings the writer, or waits."""
+        """Take a peer's request; who takes a `Held` rings the writer, or waits.
+
+        Waits for nothing itself, except that a piece of a snapshot is written at once.
+        """
+        if isinstance(request, InstallSnapshot):
+            return self._installer.take(request, sender)
         return self.turn(lambda raft: raft.step(request, sender=sender), rings_writer=False)
 
     def receive(self, request: Request, *, sender: NodeId, timeout: float) -> Reply:
@@ -366,6 +421,7 @@ class Node:
             ("writer", self.writer),
             ("applier", self.applier),
             ("ticker", self._ticker),
+            *([("snapshotter", self.snapshotter)] if self.snapshotter.can else []),
         )
         for name, part in parts:
             self._loops[name] = self._launch(f"tinyraft-{self.me}-{name}", part, died=self.died)
@@ -384,6 +440,7 @@ class Node:
         storage = failure if isinstance(failure, StorageFailed) else StorageFailed(str(failure))
         self.writer.fail(storage)
         self._ticker.stop()
+        self.snapshotter.stop()
         self._peers.say_goodbye()
         self.answer_everybody(f"{self.me} stopped working: {failure}")
         self._on_failure()
@@ -432,6 +489,8 @@ class Node:
         self._ticker.stop()
         late = [] if self._ended("ticker", deadline) else ["ticker"]
         self._peers.close(deadline=deadline)
+        self.snapshotter.stop()
+        late += [] if self._ended("snapshotter", deadline) else ["snapshotter"]
         self.writer.stop()
         late += [] if self._ended("writer", deadline) else ["writer"]
         self.applier.stop()

@@ -16,8 +16,9 @@ from tinyraft.core.entry import NodeId
 from tinyraft.core.raft import Raft
 from tinyraft.logs import Log
 from tinyraft.node.clock import CLOCK, Clock
-from tinyraft.node.lanes import APPEND_BYTES, BulkLane, ControlLane, PeerLink, Turn
+from tinyraft.node.lanes import APPEND_BYTES, BulkLane, ControlLane, Fetch, PeerLink, Turn
 from tinyraft.node.loop import Died, Launch, Running, in_thread
+from tinyraft.node.shipment import Shipments
 
 
 class Connect(Protocol):
@@ -52,6 +53,8 @@ class Peers:
         me: NodeId,
         connect: Connect,
         turn: Turn,
+        fetch: Fetch,
+        shipments: Shipments,
         died: Died,
         election_timeout: float,
         log: Log,
@@ -63,6 +66,8 @@ class Peers:
         self._me = me
         self._connect = connect
         self._turn = turn
+        self._fetch = fetch
+        self._shipments = shipments
         self._died = died
         self._election_timeout = election_timeout
         self._log = log
@@ -94,6 +99,8 @@ class Peers:
             raft=raft,
             turn=self._turn,
             log=self._log,
+            fetch=self._fetch,
+            shipments=self._shipments,
             backoff=min(0.1, self._election_timeout / 10),
             append_bytes=self._append_bytes,
         )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
 
 from tinyraft.core.entry import Entry, Index, Term
-from tinyraft.errors import ApplyTimeout, NotLeader, TinyraftError
+from tinyraft.errors import ApplyTimeout, LeadershipLost, NotLeader, TinyraftError
 
 
 class Waiter:
@@ -82,6 +82,12 @@ class Waiters:
         with self._lock:
             return [self._by_index.pop(entry.index, None) for entry in entries]
 
+    def pop_up_to(self, index: Index) -> list[Waiter]:
+        """Take out everybody whose place is *index* or below."""
+        with self._lock:
+            places = [place for place in self._by_index if place <= index]
+            return [waiter for place in places for waiter in self._by_index.pop(place)]
+
     def pop_all(self) -> list[Waiter]:
         """Take everybody out."""
         with self._lock:
@@ -100,4 +106,12 @@ def overtaken(waiter: Waiter, entry: Entry) -> NotLeader:
         f"leadership changed: entry {waiter.index} of term {waiter.term} was replaced by one of"
         f" term {entry.term}; the command has no effect",
         term=entry.term,
+    )
+
+
+def in_snapshot(waiter: Waiter) -> LeadershipLost:
+    """Make the error for a command that came to this node, if at all, inside a snapshot."""
+    return LeadershipLost(
+        f"leadership changed, and a snapshot of the new leader took the place of entry"
+        f" {waiter.index}; the command of term {waiter.term} may have been applied"
     )

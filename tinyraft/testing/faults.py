@@ -14,7 +14,7 @@ from typing import Protocol
 from tinyraft.core.entry import NodeId
 from tinyraft.errors import TinyraftError
 from tinyraft.testing.disk import Fault as DiskFault
-from tinyraft.testing.member import DIRECTORY, SimMember
+from tinyraft.testing.member import DIRECTORY, SHELF, SimMember
 from tinyraft.testing.story import Fault
 from tinyraft.testing.surroundings import Surroundings
 
@@ -276,8 +276,9 @@ def flip(world: World, fault: Fault, member: SimMember) -> None:
     # After a power loss that takes this file back, rot in the last frames looks like a torn write.
     known = DIRECTORY / "synced"
     member.disk.put(known, member.disk.content(known))
-    names = [n for n in member.disk.names(DIRECTORY) if n.endswith(".wal")]
-    path = DIRECTORY / names[int(fault.amount * len(names)) % len(names)]
+    paths = [DIRECTORY / n for n in member.disk.names(DIRECTORY) if n.endswith(".wal")]
+    paths += [SHELF / n for n in member.disk.names(SHELF) if n.endswith(".snapshot")]
+    path = paths[int(fault.amount * len(paths)) % len(paths)]
     data = bytearray(member.disk.content(path))
     data[int(fault.amount * 7919) % min(len(data), 600)] ^= 1 << int(fault.amount * 8)
     member.disk.put(path, bytes(data))

@@ -19,6 +19,9 @@ from tinyraft.logs import Log
 from tinyraft.node.clock import Clock
 from tinyraft.node.loop import Died, Part, Running
 from tinyraft.node.node import Node
+from tinyraft.node.snapshotter import SnapshotPolicy
+from tinyraft.storage.recovery import Recovered
+from tinyraft.storage.snapshots import Snapshots
 from tinyraft.storage.wal import Wal
 from tinyraft.testing.disk import Change, SimDisk, kept, lost
 from tinyraft.testing.parts import Driver, drive
@@ -26,6 +29,7 @@ from tinyraft.testing.schedule import Event
 from tinyraft.testing.surroundings import Surroundings
 
 DIRECTORY = Path("/wal")
+SHELF = Path("/snapshots")
 
 
 class PowerLoss(BaseException):
@@ -114,9 +118,7 @@ class SimMember:
         self.heard_at, self.applied = {}, 0
         self.is_paused = False
         try:
-            self.wal, recovered = Wal.open(
-                self.disk, DIRECTORY, segment_bytes=world.story.segment_bytes
-            )
+            recovered, entries = self._open()
         except PowerLoss:
             world.see("crash in recovery")
             self.crash()
@@ -130,16 +132,20 @@ class SimMember:
             world.see("start failed")
             self.disk.kill()
             return False
-        world.truth.recovered(self, recovered.hard_state, recovered.entries)
-        self.hard_state, self.durable = recovered.hard_state, list(recovered.entries)
+        snapshot = recovered.snapshot
+        self.durable = world.truth.recovered(
+            self, recovered.hard_state, entries, snapshot.index if snapshot else 0
+        )
+        self.hard_state = HardState(recovered.hard_state.term, recovered.hard_state.voted_for)
         self.lost_writes, self.has_trouble = [], False
-        self.raft = self._make_raft()
+        self.raft = self._make_raft(recovered)
         self.module = world.make_module(self)
         skew = world.random.uniform(-1e3, 1e3)
         self.node = Node(
             self.raft,
             module=self.module,
             journal=self.wal,
+            shelf=self.shelf,
             connect=lambda _peer, address: SimLink(self, address),
             election_timeout=world.story.timeout,
             log=SimLog(world.see),
@@ -149,6 +155,12 @@ class SimMember:
                 time_ns=lambda: int((1e6 + skew + world.schedule.now) * 1e9),
             ),
             append_bytes=world.story.append_bytes,
+            piece_bytes=world.story.piece_bytes,
+            policy=SnapshotPolicy(
+                bytes=1 << 60,
+                entries=world.story.snapshot_entries,
+                trailing_bytes=world.story.trailing_bytes,
+            ),
         )
         self.is_up = True
         world.see("start")
@@ -156,7 +168,25 @@ class SimMember:
         self.settle()
         return True
 
-    def _make_raft(self) -> Raft:
+    def _open(self) -> tuple[Recovered, list[Entry]]:
+        """Recover; give the whole log too, as far as it is on the disk."""
+        story = self.world.story
+        self.shelf = Snapshots.open(self.disk, SHELF)
+        self.wal, recovered = Wal.open(
+            self.disk,
+            DIRECTORY,
+            segment_bytes=story.segment_bytes,
+            snapshots=[file.meta for file in self.shelf.kept],
+            memory_bytes=story.memory_bytes,
+        )
+        for notice in (*self.shelf.notices, *recovered.notices):
+            self.world.see(notice.name)
+        base, last = recovered.terms.base_index, recovered.terms.last_index
+        entries = [*self.world.truth.committed[:base]]
+        entries += self.wal.read(base, last, max_bytes=1 << 60) if base < last else []
+        return recovered, entries
+
+    def _make_raft(self, recovered: Recovered) -> Raft:
         story = self.world.story
         return Raft(
             me=self.name,
@@ -164,10 +194,14 @@ class SimMember:
                 election_ticks=story.election_ticks,
                 heartbeat_ticks=max(1, story.election_ticks // 10),
                 max_pending_commands=story.max_pending,
+                memory_bytes=story.memory_bytes,
             ),
-            hard_state=HardState(self.hard_state.term, self.hard_state.voted_for),
-            entries=list(self.durable),
+            hard_state=recovered.hard_state,
+            entries=recovered.entries,
             random=self.world.random,
+            terms=recovered.terms,
+            configurations=recovered.configurations,
+            snapshot=recovered.snapshot,
         )
 
     def _launch(self, name: str, part: Part, *, died: Died) -> Running:

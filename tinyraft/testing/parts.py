@@ -7,18 +7,24 @@ disk, a call, a stream) the simulated time goes on.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from tinyraft.core.effects import Write
-from tinyraft.core.messages import AppendReply, Reply
+from tinyraft.core.effects import InSnapshot, Write
+from tinyraft.core.entry import NodeId
+from tinyraft.core.messages import AppendReply, Reply, Request
+from tinyraft.errors import StorageError, TinyraftError
 from tinyraft.node.applier import Applier
 from tinyraft.node.lanes import NOTE_SECONDS, BulkLane, ControlLane
 from tinyraft.node.loop import Died, Part
+from tinyraft.node.shipment import Shipment
+from tinyraft.node.snapshotter import Copy, Snapshotter
 from tinyraft.node.ticker import Ticker
 from tinyraft.node.writer import Writer
 from tinyraft.testing.schedule import Event
-from tinyraft.testing.stream import SimStream
+from tinyraft.testing.stream import KEEPALIVE, SimStream
 from tinyraft.testing.surroundings import Process
+
+T = TypeVar("T")
 
 
 class Driver(Protocol):
@@ -103,10 +109,11 @@ class WriterDriver(Busy):
 class ApplierDriver(Busy):
     """Apply what is committed."""
 
-    def __init__(self, member: Process, part: Applier) -> None:
+    def __init__(self, member: Process, part: Applier, died: Died) -> None:
         """Drive *part*."""
         super().__init__(member, "applier")
         self._part = part
+        self._died = died
 
     def rung(self) -> bool:
         """Take the ring, if there was one."""
@@ -117,11 +124,52 @@ class ApplierDriver(Busy):
         if self._part.failure is not None or self.member.is_out_of_service:
             return
         batch = self._part.next_batch()
-        if batch:
+        if isinstance(batch, InSnapshot):
+            try:
+                self._part.restore()
+            except StorageError as error:
+                self._died("applier", error)
+                return
+            self.member.after(self.member.apply_seconds(), self.name, self.step)
+        elif batch:
             self._part.apply(batch)
             self.member.after(self.member.apply_seconds(), self.name, self.step)
         else:
             self.is_busy = False
+
+
+class SnapshotterDriver(Busy):
+    """Take a snapshot when it is due; the module goes on while it is written."""
+
+    def __init__(self, member: Process, part: Snapshotter) -> None:
+        """Drive *part*."""
+        super().__init__(member, "snapshotter")
+        self._part = part
+
+    def rung(self) -> bool:
+        """Take the ring, if there was one."""
+        return self._part.bell.wait(0)
+
+    def step(self) -> None:
+        """Have the module make its copy."""
+        copy = self._tried(self._part.begin) if self._part.is_due() else None
+        if copy is None:
+            self.is_busy = False
+        else:
+            self.member.after(self.member.sync_seconds(), self.name, lambda: self._write(copy))
+
+    def _write(self, copy: Copy) -> None:
+        file = self._tried(lambda: self._part.write(copy))
+        if file is not None:
+            self._tried(lambda: self._part.finish(file))
+        self.step()
+
+    def _tried(self, act: Callable[[], T]) -> T | None:
+        try:
+            return act()
+        except TinyraftError as error:  # as `try_to_take`
+            self.member.world.see(f"snapshot {type(error).__name__}")
+            return None
 
 
 class TickerDriver:
@@ -150,6 +198,34 @@ class TickerDriver:
         return True
 
 
+def call(
+    member: Process,
+    address: str,
+    peer: NodeId,
+    request: Request,
+    over: Callable[[Reply | None], None],
+    *,
+    timeout: float,
+) -> None:
+    """Make one call; *over* is told the reply, or None after *timeout* seconds."""
+    deadline: Event | None = None
+    is_over = False
+
+    def once(reply: Reply | None) -> None:
+        nonlocal is_over
+        if is_over:
+            return
+        is_over = True
+        assert deadline is not None, "set before anything can answer"
+        deadline.cancel()
+        if reply is not None:
+            member.heard(peer)
+        over(reply)
+
+    deadline = member.after(timeout, f"call {peer} timeout", lambda: once(None))
+    member.call(address, peer, request, once)
+
+
 class ControlDriver(Busy):
     """One unary call at a time."""
 
@@ -169,24 +245,13 @@ class ControlDriver(Busy):
         if request is None:
             self.is_busy = False
             return
-        deadline: Event | None = None
-        is_over = False
 
         def over(reply: Reply | None) -> None:
-            nonlocal is_over
-            if is_over:
-                return
-            is_over = True
-            assert deadline is not None, "set before anything can answer"
-            deadline.cancel()
-            if reply is not None:
-                self.member.heard(self._part.peer)
             self._part.deliver(reply)
             self.step()
 
         timeout = self._part.timeout
-        deadline = self.member.after(timeout, f"{self.name} timeout", lambda: over(None))
-        self.member.call(self._address, self._part.peer, request, over)
+        call(self.member, self._address, self._part.peer, request, over, timeout=timeout)
 
 
 class BulkDriver:
@@ -200,10 +265,13 @@ class BulkDriver:
         self._stream: SimStream | None = None
         self._is_waiting = False  # before it is opened again
         self._note: Event | None = None
+        self._shipment: Shipment | None = None
 
     def poll(self) -> None:
         """Open a stream, send what is due, or end."""
         part, stream = self._part, self._stream
+        if self._shipment is not None:
+            return
         if stream is None:
             part.bell.wait(0)
             if part.leads and not self._is_waiting:
@@ -232,6 +300,13 @@ class BulkDriver:
             if append is None:
                 break
             stream.send(append)
+        if self._part.needs_snapshot:
+            stream.goodbye()
+            self._stream = self._part.stream = None
+            self._part.lost()
+            self._shipment = self._part.begin_shipment()
+            self._ship(self._shipment)
+            return
         if has_note and (self._note is None or self._note.action is None):
             self._note = self.member.after(NOTE_SECONDS, "note", self._send_note)
 
@@ -243,9 +318,30 @@ class BulkDriver:
         self.member.heard(self._part.peer)
         self._part.deliver(reply)
 
+    def _ship(self, shipment: Shipment) -> None:
+        piece = shipment.next_piece() if self._part.leads else None
+        if piece is None:
+            self._part.end_shipment(shipment)
+            self._shipment = None
+            if not shipment.has_arrived:
+                self._back_off()
+            return
+
+        def over(reply: Reply | None) -> None:
+            shipment.answered(reply)
+            if reply is not None:
+                self._part.deliver(reply)
+            self._ship(shipment)
+
+        timeout = KEEPALIVE * self.member.world.story.timeout
+        call(self.member, self._address, self._part.peer, piece, over, timeout=timeout)
+
     def _lost(self) -> None:
         self._stream = self._part.stream = None
         self._part.lost()
+        self._back_off()
+
+    def _back_off(self) -> None:
         if self._part.leads:
             self._is_waiting = True
             self.member.after(self._part.backoff, f"bulk {self._part.peer} again", self._again)
@@ -265,7 +361,9 @@ def drive(member: Process, part: Part, *, address: str, died: Died) -> Driver:
         case Writer():
             return WriterDriver(member, part, died)
         case Applier():
-            return ApplierDriver(member, part)
+            return ApplierDriver(member, part, died)
+        case Snapshotter():
+            return SnapshotterDriver(member, part)
         case Ticker():
             return TickerDriver(member, part)
         case ControlLane():

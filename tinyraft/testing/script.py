@@ -23,49 +23,40 @@ changed, not what was said. Timers are not random: member *n* draws *n - 1* abov
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields
-from typing import Any
+from collections.abc import Callable
 
-from tinyraft.core.configuration import AddLearner, Configuration, Member, Promote, Relocate
-from tinyraft.core.effects import HardState, Held, Mark, Synced, Write
-from tinyraft.core.entry import Entry, EntryKind, Index, NodeId, make_entry
+from tinyraft.core.configuration import AddLearner, Member, Promote, Relocate
+from tinyraft.core.effects import HardState, Held, InSnapshot, Mark, OnDisk, Synced, Write
+from tinyraft.core.entry import Entry, EntryKind, Index, NodeId
 from tinyraft.core.messages import (
     AppendEntries,
     AppendReply,
-    Heartbeat,
-    HeartbeatReply,
-    PreVoteReply,
+    InstallReply,
+    InstallSnapshot,
     Reply,
-    Request,
-    RequestPreVote,
-    RequestVote,
-    TimeoutNow,
-    TimeoutNowReply,
-    VoteReply,
 )
 from tinyraft.core.raft import Raft, Settings
 from tinyraft.core.role import Role
+from tinyraft.core.snapshot import Snapshot
+from tinyraft.core.terms import Terms
 from tinyraft.errors import TinyraftError
+from tinyraft.testing.script_text import (
+    NAMES,
+    REPLIES,
+    WORD,
+    Message,
+    ScriptError,
+    is_vote,
+    read_entry,
+    read_message,
+    show_configuration,
+    show_entries,
+    show_entry,
+    show_message,
+    show_write,
+)
 
-Message = Request | Reply
-
-MESSAGES: dict[str, type] = {
-    "vote": RequestVote,
-    "vote_reply": VoteReply,
-    "pre_vote": RequestPreVote,
-    "pre_vote_reply": PreVoteReply,
-    "append": AppendEntries,
-    "append_reply": AppendReply,
-    "heartbeat": Heartbeat,
-    "heartbeat_reply": HeartbeatReply,
-    "timeout_now": TimeoutNow,
-    "timeout_now_reply": TimeoutNowReply,
-}
-NAMES = {kind: name for name, kind in MESSAGES.items()}
-REPLIES = (VoteReply, PreVoteReply, AppendReply, HeartbeatReply, TimeoutNowReply)
-SHORT = {"commit_index": "commit", "match_index": "match", "success": "ok"}
-WORD = re.compile(r"[a-z_]+=\[.*?\](?=\s|$)|\d+/\d+ (?:noop|config\([^)]*\))|\S+")
+CHANGE = re.compile(r"\w+ (note|is|members|commit|applies|restores|snapshot)\b")
 
 
 class FixedTimer:
@@ -80,99 +71,6 @@ class FixedTimer:
         return min(low + self._above, high)
 
 
-# --- text ---------------------------------------------------------------------------------------
-
-
-def show_configuration(configuration: Configuration) -> str:
-    """Name the members: ``1 2 ~3 ~+4``."""
-    return " ".join(
-        ("" if m.voter else "~+" if m.wants_vote else "~") + m.id for m in configuration.members
-    )
-
-
-def read_configuration(text: str) -> Configuration:
-    """Read what `show_configuration` wrote."""
-    members = (
-        Member(NodeId(name), f"host{name}", not sign, "+" in sign)
-        for sign, name in re.findall(r"(~?\+?)(\w+)", text)
-    )
-    return Configuration(tuple(members))
-
-
-def show_entry(entry: Entry) -> str:
-    """Write one entry."""
-    place = f"{entry.index}/{entry.term}"
-    if entry.kind is EntryKind.CONFIGURATION:
-        return f"{place} config({show_configuration(Configuration.decode(entry.command))})"
-    return f"{place} noop" if entry.kind is EntryKind.NOOP else f"{place}:{entry.command.decode()}"
-
-
-def show_entries(entries: Iterable[Entry]) -> str:
-    """Write a list of entries."""
-    return f"[{', '.join(map(show_entry, entries))}]"
-
-
-def read_entry(text: str) -> Entry:
-    """Read what `show_entry` wrote."""
-    found = re.fullmatch(r"(\d+)/(\d+)(?::(\S*)| (noop)| config\((.*)\))", text)
-    if found is None:
-        raise ScriptError(f"{text!r} is no entry")
-    index, term, command, noop, members = found.groups()
-    kind, value = EntryKind.COMMAND, (command or "").encode()
-    if noop:
-        kind = EntryKind.NOOP
-    elif members is not None:
-        kind, value = EntryKind.CONFIGURATION, read_configuration(members).encode()
-    return make_entry(index=int(index), term=int(term), kind=kind, command=value)
-
-
-def show_message(message: Message) -> str:
-    """Write a message: its name, then its fields."""
-    words = [NAMES[type(message)]]
-    for field in fields(message):
-        value = getattr(message, field.name)
-        name = SHORT.get(field.name, field.name)
-        if name.endswith("_term"):
-            words[-1] += f"/{value}"  # behind its index: prev=3/2
-        elif isinstance(value, bool):
-            words.append(f"{name}={'yes' if value else 'no'}")
-        elif field.name == "entries":
-            words.append(f"entries={show_entries(value)}")
-        else:
-            words.append(f"{name.removesuffix('_index')}={value}")
-    return " ".join(words)
-
-
-def read_message(words: Sequence[str]) -> Any:
-    """Read what `show_message` wrote; a field that is left out is 0, no or empty."""
-    kind, given = MESSAGES[words[0]], dict(word.split("=", 1) for word in words[1:])
-    values: dict[str, object] = {}
-    for field in fields(kind):
-        name = SHORT.get(field.name, field.name)
-        if name.endswith(("_index", "_term")):
-            place = given.get(name.rpartition("_")[0], "0/0").split("/")
-            values[field.name] = int(place[name.endswith("_term")])
-        elif field.name == "entries":
-            inside = given.get("entries", "[]")[1:-1]
-            values[field.name] = [read_entry(text) for text in inside.split(", ") if text]
-        else:
-            text = given.get(name, "0")
-            values[field.name] = text == "yes" if field.type == "bool" else int(text)
-    return kind(**values)
-
-
-# --- the cluster --------------------------------------------------------------------------------
-
-
-def is_vote(message: Message) -> bool:
-    """Tell whether *message* belongs to an election."""
-    return isinstance(message, RequestVote | VoteReply | RequestPreVote | PreVoteReply)
-
-
-class ScriptError(Exception):
-    """The script itself makes no sense."""
-
-
 class Machine:
     """One member: a core, a disk, and what is under way between them."""
 
@@ -181,6 +79,8 @@ class Machine:
         self.name = name
         self.disk: list[Entry] = []
         self.hard_state = HardState(0, None)
+        self.base = (0, 0)  # of the log on disk
+        self.snapshot: Snapshot | None = None  # the newest on disk
         self.holds = False  # the disk answers only when told
         self._settings = settings
         self._print = print_
@@ -201,10 +101,19 @@ class Machine:
             hard_state=HardState(self.hard_state.term, self.hard_state.voted_for),
             entries=list(self.disk),
             random=FixedTimer(int(self.name) - 1),
+            terms=self._terms(),
+            configurations=[e for e in self.disk if e.kind is EntryKind.CONFIGURATION],
+            snapshot=self.snapshot,
         )
         self.raft.take()
         self._seen = self.standing()
-        self._commit = 0
+        self._commit = self.raft.commit_index
+
+    def _terms(self) -> Terms:
+        terms = Terms(base_index=self.base[0], base_term=self.base[1])
+        for entry in self.disk:
+            terms.append(entry.term)
+        return terms
 
     def standing(self) -> str:
         """Role, term, vote and known leader, as one line."""
@@ -235,6 +144,13 @@ class Machine:
     def apply(self) -> None:
         """Give the module what is committed."""
         entries = self.raft.committed(self.applied, max_bytes=1 << 20)
+        if isinstance(entries, InSnapshot):
+            assert self.snapshot is not None, "the log is only cut off behind a snapshot"
+            self.applied = self.snapshot.index
+            self._print(f"{self.name} restores {self.applied}/{self.snapshot.term}")
+            self.apply()
+            return
+        assert not isinstance(entries, OnDisk), "scripts keep their logs in memory"
         if entries:
             self.applied = entries[-1].index
             self._print(f"{self.name} applies {', '.join(map(show_entry, entries))}")
@@ -254,23 +170,13 @@ class Machine:
         for write in self.queue[:writes]:
             if write.hard_state is not None:
                 self.hard_state = write.hard_state
+            if write.base is not None:
+                self.base, self.disk = write.base, []
             if write.cut_from is not None:
-                del self.disk[write.cut_from - 1 :]
+                del self.disk[write.cut_from - 1 - self.base[0] :]
             self.disk.extend(write.entries)
             self.last_mark: Mark = write.mark
         del self.queue[:writes]
-
-
-def show_write(write: Write) -> str:
-    """Write what goes to the disk, in the order in which it goes."""
-    words = [f"mark={write.mark}"]
-    if write.hard_state is not None:
-        words.append(f"term={write.hard_state.term} vote={write.hard_state.voted_for or '-'}")
-    if write.cut_from is not None:
-        words.append(f"cut={write.cut_from}")
-    if write.entries:
-        words.append(show_entries(write.entries))
-    return " ".join(words)
 
 
 class Cluster:
@@ -283,6 +189,7 @@ class Cluster:
         self.cuts: set[tuple[NodeId, NodeId]] = set()
         self.settings = Settings(election_ticks=10, heartbeat_ticks=2)
         self.lines: list[str] = []
+        self.snapshots: list[Snapshot] = []  # all that were ever taken
         self._quiet = False
 
     def execute(self, line: str) -> str:
@@ -303,7 +210,7 @@ class Cluster:
 
     def print(self, line: str) -> None:
         """Keep a line of output; in quiet commands only what changed, not what was said."""
-        if not self._quiet or re.match(r"\w+ (note|is|members|commit|applies)\b", line):
+        if not self._quiet or CHANGE.match(line):
             self.lines.append(line)
 
     # --- members ----------------------------------------------------------------------------
@@ -576,10 +483,26 @@ class Cluster:
             return
         self.print(f"{target} <- {source} {show_message(message)}")
         if isinstance(message, REPLIES):
+            if isinstance(message, InstallReply):
+                machine.resting.discard(source)
             machine.raft.answer(message, sender=source)
+        elif isinstance(message, InstallSnapshot):
+            self._install(machine, source, message)
         else:
             self._reply(machine, source, machine.raft.step(message, sender=source))
         self._pump(machine)
+
+    def _install(self, machine: Machine, source: NodeId, message: InstallSnapshot) -> None:
+        """Take a snapshot that comes in one piece, and is on disk at once."""
+        reply = machine.raft.step_install(message, source)
+        if reply is None:
+            place = (message.index, message.snapshot_term)
+            snapshot = next(s for s in self.snapshots if (s.index, s.term) == place)
+            newest = machine.snapshot
+            if newest is None or newest.index < snapshot.index:
+                machine.snapshot = snapshot
+            reply = machine.raft.install(snapshot, term=message.term, sender=source)
+        self._reply(machine, source, reply)
 
     def _reply(self, machine: Machine, to: NodeId, reply: Held[Reply] | Reply) -> None:
         machine.fetch()
@@ -633,9 +556,44 @@ class Cluster:
             if peer in machine.resting:
                 continue
             while (append := machine.raft.next_append(peer, max_bytes=1 << 20)) is not None:
-                self._send(machine, peer, append)
+                assert not isinstance(append, OnDisk), "scripts keep their logs in memory"
                 sent = True
+                if isinstance(append, InSnapshot):
+                    self._send(machine, peer, self._snapshot_of(machine))
+                    machine.resting.add(peer)  # the lane waits for the answer
+                    break
+                self._send(machine, peer, append)
         return sent
+
+    # --- snapshots --------------------------------------------------------------------------
+
+    def _snapshot_of(self, machine: Machine) -> InstallSnapshot:
+        snapshot = machine.snapshot
+        assert snapshot is not None, "the log is only cut off behind a snapshot"
+        term = machine.raft.term
+        return InstallSnapshot(term, 1, snapshot.index, snapshot.term, 1, 0, b"")
+
+    def do_snapshot(self, name: str) -> None:
+        """Take a snapshot of what *name* has applied."""
+        machine = self.machines[NodeId(name)]
+        snapshot = machine.raft.snapshot_at(machine.applied)
+        assert snapshot is not None, "what was applied is committed"
+        machine.snapshot = snapshot
+        self.snapshots.append(snapshot)
+        machine.raft.snapshot_taken(snapshot.index)
+        members = show_configuration(snapshot.configuration)
+        self.print(f"{name} snapshot {snapshot.index}/{snapshot.term} config({members})")
+        self._pump(machine)
+
+    def do_compact(self, name: str, index: str) -> None:
+        """Let *name* forget its log up to *index*."""
+        machine = self.machines[NodeId(name)]
+        base = machine.raft.compacted(int(index))
+        gone = base - machine.base[0]
+        if gone > 0:
+            machine.base = (base, machine.raft.log.term_at(base))
+            del machine.disk[:gone]
+        self.print(f"{name} base {base}/{machine.raft.log.term_at(base)}")
 
     # --- looking ----------------------------------------------------------------------------
 
@@ -653,8 +611,9 @@ class Cluster:
         """Print the log of *names*, or of all."""
         for name in names or sorted(self.machines):
             log = self.machines[NodeId(name)].raft.log
-            entries = log.between(0, log.last_index, max_bytes=1 << 30)
-            self.lines.append(f"{name} log {show_entries(entries)}")
+            entries = log.between(log.base_index, log.last_index, max_bytes=1 << 30)
+            base = f"{log.base_index}/{log.term_at(log.base_index)} " if log.base_index else ""
+            self.lines.append(f"{name} log {base}{show_entries(entries)}")
 
     def do_progress(self, name: str) -> None:
         """Print what the leader *name* knows of its peers."""

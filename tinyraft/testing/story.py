@@ -42,6 +42,10 @@ class Story:
     max_pending: int
     timeout: float
     election_ticks: int
+    snapshot_entries: int = 1000
+    memory_bytes: int = 1 << 20
+    trailing_bytes: int = 0
+    piece_bytes: int = 1 << 20
     faults: tuple[Fault, ...] = ()
 
     def save(self, path: Path) -> None:
@@ -120,6 +124,10 @@ def draw(seed: int) -> Story:
         max_pending=random.choice((2, 20, 1000)),
         timeout=timeout,
         election_ticks=20,
+        snapshot_entries=random.choice((4, 20, 60, 10**6)),
+        memory_bytes=random.choice((1, 500, 4000, 1 << 20)),
+        trailing_bytes=random.choice((0, 300, 3000)),
+        piece_bytes=random.choice((40, 300, 1 << 20)),
         faults=tuple(sorted(faults, key=lambda fault: fault.at)),
     )
 

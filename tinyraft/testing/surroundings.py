@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, Protocol
 
 from tinyraft.core.effects import HardState, Write
-from tinyraft.core.entry import Entry, NodeId
+from tinyraft.core.entry import Entry, Index, NodeId
 from tinyraft.core.messages import Reply, Request
 from tinyraft.core.raft import Raft
 from tinyraft.node.node import Node
@@ -91,8 +91,12 @@ class Judge(Protocol):
     def persisted(self, member: Any, write: Write, /) -> None:
         """Learn that *write* is on disk."""
 
-    def recovered(self, member: Any, state: HardState, entries: list[Entry], /) -> None:
-        """Learn what a member came back with."""
+    committed: list[Entry]
+
+    def recovered(
+        self, member: Any, state: HardState, entries: list[Entry], snapshot: Index, /
+    ) -> list[Entry]:
+        """Learn what a member came back with: its whole log."""
 
     def refused(self, member: Any, /) -> None:
         """Learn that a member refused its disk."""

@@ -12,7 +12,14 @@ from collections.abc import Mapping
 from tinyraft.core.configuration import Configuration
 from tinyraft.core.effects import HardState, Write
 from tinyraft.core.entry import Entry, EntryKind, Index, NodeId, Term
-from tinyraft.core.messages import AppendReply, Reply, Request, RequestVote, VoteReply
+from tinyraft.core.messages import (
+    AppendReply,
+    InstallReply,
+    Reply,
+    Request,
+    RequestVote,
+    VoteReply,
+)
 from tinyraft.core.role import Role
 from tinyraft.testing.surroundings import Process
 
@@ -51,24 +58,43 @@ class Truth:
             hold(state.term >= member.hard_state.term, f"{member.name}: a term fell on disk (I3)")
             self._vote(member.name, state)
             member.hard_state = HardState(state.term, state.voted_for)
+        if write.base is not None:
+            index, term = write.base
+            hold(self._has_committed(index, term), f"{member.name} took a snapshot of what is not")
+            member.durable = self.committed[:index]
         if write.cut_from is not None:
             del member.durable[write.cut_from - 1 :]
         member.durable.extend(write.entries)
+
+    def _has_committed(self, index: Index, term: Term) -> bool:
+        return 0 < index <= len(self.committed) and self.committed[index - 1].term == term
 
     def _vote(self, voter: NodeId, state: HardState) -> None:
         if state.voted_for is not None:
             known = self._votes.setdefault((voter, state.term), state.voted_for)
             hold(known == state.voted_for, f"{voter} voted twice in term {state.term} (I2)")
 
-    def recovered(self, member: Process, state: HardState, entries: list[Entry]) -> None:
-        """A member came back with that: what was synced, and perhaps some of what was written."""
+    def recovered(
+        self, member: Process, state: HardState, entries: list[Entry], snapshot: Index
+    ) -> list[Entry]:
+        """A member came back with that: what was synced, and perhaps some of what was written.
+
+        What a snapshot took the place of was committed, and counts as if it were there.
+        """
         possible = [(member.hard_state, list(member.durable))]
         for write in member.lost_writes:
             before, log = possible[-1]
+            log = log if write.base is None else self.committed[: write.base[0]]
             log = log if write.cut_from is None else log[: write.cut_from - 1]
             new = write.hard_state or before
             possible.append((HardState(new.term, new.voted_for), [*log, *write.entries]))
         self._view[member.name] = View()
+        hold(snapshot <= len(self.committed), f"{member.name} has a snapshot of what is not")
+        if len(entries) == snapshot:
+            # It was on disk, and the log did not know of it yet: that began anew behind it.
+            base = self.committed[:snapshot]
+            logs = [log for _, log in possible if log[:snapshot] != base]
+            possible += [(s, base) for s, log in possible if log in logs]
         if (state, entries) in possible:
             self._seen["restart with less" if (state, entries) == possible[0] else "kept"] += 1
         else:
@@ -83,8 +109,10 @@ class Truth:
                 f"{member.name} came back with a log that it never had (I19)",
             )
             least = min([len(member.durable), *cuts(member.lost_writes)])
-            hold(len(entries) >= least, f"{member.name} forgot what was synced (I20)")
+            is_base = any(entries == log for _, log in possible)
+            hold(is_base or len(entries) >= least, f"{member.name} forgot what was synced (I20)")
         self._vote(member.name, state)
+        return entries
 
     def refused(self, member: Process) -> None:
         """A member's disk is damaged, and it said so."""
@@ -104,7 +132,7 @@ class Truth:
             return
         if isinstance(message, VoteReply) and message.granted:
             hold(hard.voted_for == to, f"{member.name}: a vote left before it was on disk")
-        if isinstance(message, AppendReply) and message.success:
+        if isinstance(message, AppendReply | InstallReply):
             has = len(member.durable) >= message.match_index
             hold(has, f"{member.name} acknowledged what is not on its disk")
 
@@ -134,8 +162,8 @@ class Truth:
             known = self._leaders.setdefault(raft.term, member.name)
             hold(known == member.name, f"{known} and {member.name} lead term {raft.term} (I1)")
             if raft.term == max(self._leaders):
-                log = raft.log.between(0, raft.log.last_index, max_bytes=1 << 60)
-                complete = log[: len(self.committed)] == self.committed
+                terms = [entry.term for entry in self.committed]
+                complete = view.terms[: len(terms)] == terms
                 hold(complete, f"{member.name} leads without all that is committed (I5)")
         for peer, progress in leadership.progress.items():
             match = progress.match_index
@@ -143,7 +171,7 @@ class Truth:
             other = self._members.get(peer)
             if match and other is not None and other.hard_state.term <= raft.term:
                 hold(match <= len(other.durable), f"{peer} matched what it has not (I9)")
-                same = other.durable[match - 1].term == raft.log.term_at(match)
+                same = other.durable[match - 1].term == view.terms[match - 1]
                 hold(same, f"{peer} matched another entry (I9)")
         limit = 2 * raft.settings.election_ticks + 1
         if raft.ticks - view.led_since > limit:
@@ -157,15 +185,24 @@ class Truth:
     def _look_at_log(self, member: Process, view: View) -> None:
         log = member.raft.log
         terms, last = view.terms, log.last_index
-        while terms and (len(terms) > last or terms[-1] != log.term_at(len(terms))):
+        base = log.base_index
+        hold(base <= len(self.committed), f"{member.name} left out what is not committed")
+        if len(terms) < base or (base and terms[base - 1] != log.term_at(base)):
+            del terms[:]  # a snapshot took the place of it all
+        while len(terms) > last or (len(terms) > base and terms[-1] != log.term_at(len(terms))):
             terms.pop()
         hold(
-            len(terms) >= min(view.commit_index, last) and last >= view.commit_index,
+            len(terms) >= min(view.commit_index, last) or not terms,
             f"{member.name} cut what is committed (I11)",
         )
         view.changes = {index: c for index, c in view.changes.items() if index <= len(terms)}
+        hold(last >= view.commit_index, f"{member.name} cut what is committed (I11)")
         before = terms[-1] if terms else 0
-        for entry in log.between(len(terms), last, max_bytes=1 << 60):
+        for entry in self._entries_of(member, len(terms), last):
+            hold(
+                entry.index < base or entry.term == log.term_at(entry.index),
+                f"{member.name} mistakes the term of {entry.index}",
+            )
             hold(entry.term >= before, f"{member.name}: terms fall along the log (I11)")
             value = (entry.header, entry.command, before)
             known = self._entries.setdefault((entry.index, entry.term), value)
@@ -183,9 +220,18 @@ class Truth:
         pending = sum(index > len(self.committed) for index in view.changes)
         hold(pending <= 1, f"{member.name} has {pending} changes of members under way (I12)")
 
+    def _entries_of(self, member: Process, after: Index, to: Index) -> list[Entry]:
+        """Take entries of *member*'s log: from what is committed, its disk, or its memory."""
+        log = member.raft.log
+        on_disk = min(to, log.in_memory_from - 1)
+        found = self.committed[after : min(to, log.base_index)]
+        found += member.durable[max(after, log.base_index) : on_disk]
+        start = max(after, on_disk)
+        return found + (log.between(start, to, max_bytes=1 << 60) if start < to else [])
+
     def _look_at_commit(self, member: Process, view: View) -> None:
         raft = member.raft
-        new = raft.log.between(view.commit_index, raft.commit_index, max_bytes=1 << 60)
+        new = self._entries_of(member, view.commit_index, raft.commit_index)
         hold(bool(new) and new[-1].index == raft.commit_index, "committed what is not there (I10)")
         known = self.committed[view.commit_index : raft.commit_index]
         hold(new[: len(known)] == known, f"{member.name} committed something else (I6)")

@@ -7,6 +7,7 @@ checked, and at the end, when all is mended, the cluster must get on in bounded 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
@@ -24,7 +25,7 @@ from tinyraft.testing import faults
 from tinyraft.testing.client import SimClient
 from tinyraft.testing.disk import SimDisk
 from tinyraft.testing.history import Operation, is_linearizable
-from tinyraft.testing.member import DIRECTORY, SimMember
+from tinyraft.testing.member import DIRECTORY, SHELF, SimMember
 from tinyraft.testing.network import SimNetwork
 from tinyraft.testing.schedule import Schedule
 from tinyraft.testing.story import LEADER, Story
@@ -43,7 +44,7 @@ class Ledger:
         self._world = world
         self._member = member
         self._values: dict[bytes, bytes] = {}
-        self.digest = blake2b(digest_size=8)
+        self.digest = b""  # of all commands so far
 
     def apply(self, command: bytes, /) -> bytes:
         """Do what *command* says."""
@@ -52,7 +53,7 @@ class Ledger:
             member.fails_module = False
             raise OSError("the module's own disk is full")
         self._world.truth.applied(member, command)
-        self.digest.update(command)
+        self.digest = blake2b(self.digest + command, digest_size=8).digest()
         value, key, kind = command.split(b" ")
         if kind == b"refuse":
             raise Rejected("on purpose")
@@ -62,6 +63,31 @@ class Ledger:
         if kind == b"swap":
             self._values[key] = value
         return before
+
+    def snapshot(self) -> Iterator[bytes]:
+        """Copy the state; it is written while `apply` goes on."""
+        state = [(key, value) for key, value in self._values.items()]
+        digest, count = self.digest, self._member.applied
+
+        def chunks() -> Iterator[bytes]:
+            yield b"%d %s\n" % (count, digest.hex().encode())
+            for key, value in state:
+                yield b"%s %s\n" % (key, value)
+
+        return chunks()
+
+    def restore(self, chunks: Iterable[bytes], /) -> None:
+        """Replace the state."""
+        member = self._member
+        if member.has_trouble and member.fails_module:
+            member.fails_module = False
+            raise OSError("the module's own disk is full")
+        first, *lines = b"".join(chunks).splitlines()
+        count, digest = first.split(b" ")
+        self._values = dict(line.split(b" ") for line in lines)
+        self.digest = bytes.fromhex(digest.decode())
+        self._member.applied = int(count)
+        self._world.see("restored")
 
 
 def ledger(state: Any, asked: Any) -> tuple[Any, object]:
@@ -112,6 +138,7 @@ class World:
     def _found(self, name: NodeId, founders: Configuration | None) -> SimMember:
         disk = SimDisk()
         disk.mkdir(DIRECTORY)
+        disk.mkdir(SHELF)
         disk.sync_dir(DIRECTORY.parent)
         member = SimMember(self, name, f"host-{name}", disk)
         if founders is not None:
@@ -242,9 +269,7 @@ class World:
             ]
             hold(is_linearizable(history, model=ledger, start=b""), f"{key} is not linearizable")
         digests = {
-            m.module.digest.digest()
-            for m in self.members.values()
-            if m.is_up and m.applied == len(commands)
+            m.module.digest for m in self.members.values() if m.is_up and m.applied == len(commands)
         }
         hold(len(digests) <= 1, "modules differ (I6)")
 

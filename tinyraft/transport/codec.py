@@ -28,6 +28,8 @@ from tinyraft.core.messages import (
     AppendReply,
     Heartbeat,
     HeartbeatReply,
+    InstallReply,
+    InstallSnapshot,
     PreVoteReply,
     Reply,
     Request,
@@ -55,10 +57,18 @@ __all__ = [
 ]
 
 RequestMessage: TypeAlias = (
-    pb.VoteRequest | pb.PreVoteRequest | pb.AppendEntriesRequest | pb.TimeoutNowRequest
+    pb.VoteRequest
+    | pb.PreVoteRequest
+    | pb.AppendEntriesRequest
+    | pb.TimeoutNowRequest
+    | pb.InstallSnapshotRequest
 )
 ReplyMessage: TypeAlias = (
-    pb.VoteResponse | pb.PreVoteResponse | pb.AppendEntriesResponse | pb.TimeoutNowResponse
+    pb.VoteResponse
+    | pb.PreVoteResponse
+    | pb.AppendEntriesResponse
+    | pb.TimeoutNowResponse
+    | pb.InstallSnapshotResponse
 )
 
 
@@ -100,6 +110,17 @@ def encode_request(request: Request, envelope: Envelope) -> RequestMessage:
             )
         case TimeoutNow():
             return pb.TimeoutNowRequest(term=request.term, envelope=seal(envelope))
+        case InstallSnapshot():
+            return pb.InstallSnapshotRequest(
+                term=request.term,
+                envelope=seal(envelope),
+                id=request.id,
+                index=request.index,
+                snapshot_term=request.snapshot_term,
+                size=request.size,
+                offset=request.offset,
+                data=request.data,
+            )
 
 
 def decode_request(message: RequestMessage) -> tuple[Request, Envelope]:
@@ -133,6 +154,8 @@ def decode_body(message: RequestMessage, envelope: Envelope) -> Request:
             return read_append(message)
         case pb.TimeoutNowRequest():
             return TimeoutNow(checked_term(message.term))
+        case pb.InstallSnapshotRequest():
+            return read_piece(message)
 
 
 def refuse_bare_vote(message: pb.VoteRequest) -> None:
@@ -166,6 +189,20 @@ def decode_heartbeat(message: pb.AppendEntriesRequest) -> Heartbeat:
         checked_term(message.term),
         checked(message.leader_commit, field="leader_commit"),
         checked(message.heartbeat_round, field="heartbeat_round"),
+    )
+
+
+def read_piece(message: pb.InstallSnapshotRequest) -> InstallSnapshot:
+    """Read a piece of a snapshot; it must lie within the file."""
+    term = checked_term(message.term)
+    check_position(message.index, message.snapshot_term, at="snapshot", limit=term)
+    if not message.index or not message.id:
+        raise Malformed("index and id: a snapshot has both, never 0")
+    size = checked(message.size, field="size")
+    if message.offset + len(message.data) > size:
+        raise Malformed(f"offset {message.offset}: the piece ends behind the file's {size} bytes")
+    return InstallSnapshot(
+        term, message.id, message.index, message.snapshot_term, size, message.offset, message.data
     )
 
 
@@ -322,6 +359,10 @@ def encode_reply(reply: Reply) -> ReplyMessage:
             return pb.AppendEntriesResponse(term=reply.term, heartbeat_round=reply.round)
         case TimeoutNowReply():
             return pb.TimeoutNowResponse(term=reply.term)
+        case InstallReply():
+            return pb.InstallSnapshotResponse(
+                term=reply.term, offset=reply.offset, match_index=reply.match_index
+            )
 
 
 def decode_reply(message: ReplyMessage) -> Reply:
@@ -348,6 +389,12 @@ def decode_reply(message: ReplyMessage) -> Reply:
             )
         case pb.TimeoutNowResponse():
             return TimeoutNowReply(term)
+        case pb.InstallSnapshotResponse():
+            return InstallReply(
+                term,
+                checked(message.offset, field="offset"),
+                checked(message.match_index, field="match_index"),
+            )
 
 
 # --- numbers ----------------------------------------------------------------------------------

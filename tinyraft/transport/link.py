@@ -14,6 +14,7 @@ from tinyraft.core.messages import (
     AppendEntries,
     AppendReply,
     Heartbeat,
+    InstallSnapshot,
     Reply,
     Request,
     RequestPreVote,
@@ -97,6 +98,8 @@ class Link:
                 return self.stub.AppendEntries(message, timeout=timeout)
             case TimeoutNow(), pb.TimeoutNowRequest():
                 return self.stub.TimeoutNow(message, timeout=timeout)
+            case InstallSnapshot(), pb.InstallSnapshotRequest():
+                return self.stub.InstallSnapshot(message, timeout=timeout)
         raise AssertionError(f"no RPC carries {request!r}")
 
     def open_stream(self, appends: Iterator[AppendEntries]) -> Stream:

@@ -94,6 +94,7 @@ class Service:
     AppendStream: Any
     ApplyStream: Any
     TimeoutNow: Any
+    InstallSnapshot: Any
     Query: Any
     Status: Any
 
@@ -103,6 +104,7 @@ class Service:
         unary = Admission(UNARY_CALLS, "calls")
         peer = in_pool(answering(lambda r, c: peer_rpc(gate(), r, c)), pools.peers)
         self.AppendEntries = self.Vote = self.PreVote = self.TimeoutNow = peer
+        self.InstallSnapshot = peer
         self.AppendStream = in_pool(lambda r, c: append_stream(gate, r, c), pools.peers)
         self.ApplyStream = in_pool(lambda r, c: self.streams.serve(gate, r, c), pools.callers)
 
@@ -203,7 +205,7 @@ def is_forwarded(context: Context) -> bool:
 
 
 def peer_rpc(gate: Gate, message: codec.RequestMessage, context: Context) -> codec.ReplyMessage:
-    """Vote, PreVote, AppendEntries, TimeoutNow."""
+    """Vote, PreVote, AppendEntries, TimeoutNow, InstallSnapshot."""
     request, envelope = codec.decode_request(message)
     timeout = min(time_left(context), PEER_SECONDS)
     return codec.encode_reply(gate.receive(request, envelope, timeout=timeout))

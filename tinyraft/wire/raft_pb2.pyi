@@ -571,6 +571,77 @@ class AppendStreamRequest(_message.Message):
 Global___AppendStreamRequest: _TypeAlias = AppendStreamRequest  # noqa: Y015
 
 @_typing.final
+class InstallSnapshotRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TERM_FIELD_NUMBER: _builtins.int
+    ENVELOPE_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_TERM_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    term: _builtins.int
+    id: _builtins.int
+    """Of the file: two snapshots of one index may differ in their bytes."""
+    index: _builtins.int
+    """The last entry that the snapshot took the place of, and its term."""
+    snapshot_term: _builtins.int
+    size: _builtins.int
+    """Bytes of the whole file, and where these stand in it."""
+    offset: _builtins.int
+    data: _builtins.bytes
+    @_builtins.property
+    def envelope(self) -> Global___Envelope: ...
+    def __init__(
+        self,
+        *,
+        term: _builtins.int = ...,
+        envelope: Global___Envelope | None = ...,
+        id: _builtins.int = ...,
+        index: _builtins.int = ...,
+        snapshot_term: _builtins.int = ...,
+        size: _builtins.int = ...,
+        offset: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "envelope", b"envelope", "id", b"id", "index", b"index", "offset", b"offset", "size", b"size", "snapshot_term", b"snapshot_term", "term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InstallSnapshotRequest: _TypeAlias = InstallSnapshotRequest  # noqa: Y015
+
+@_typing.final
+class InstallSnapshotResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TERM_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    MATCH_INDEX_FIELD_NUMBER: _builtins.int
+    term: _builtins.int
+    offset: _builtins.int
+    """Bytes that are there."""
+    match_index: _builtins.int
+    """Not 0: this member's disk vouches for everything up to here."""
+    def __init__(
+        self,
+        *,
+        term: _builtins.int = ...,
+        offset: _builtins.int = ...,
+        match_index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["match_index", b"match_index", "offset", b"offset", "term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InstallSnapshotResponse: _TypeAlias = InstallSnapshotResponse  # noqa: Y015
+
+@_typing.final
 class TimeoutNowRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

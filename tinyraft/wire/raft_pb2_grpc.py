@@ -69,6 +69,11 @@ class RaftServiceV1Stub(object):
                 request_serializer=tinyraft_dot_wire_dot_raft__pb2.ApplyStreamRequest.SerializeToString,
                 response_deserializer=tinyraft_dot_wire_dot_raft__pb2.ApplyStreamResponse.FromString,
                 _registered_method=True)
+        self.InstallSnapshot = channel.unary_unary(
+                '/trevatk.raft.v1.RaftServiceV1/InstallSnapshot',
+                request_serializer=tinyraft_dot_wire_dot_raft__pb2.InstallSnapshotRequest.SerializeToString,
+                response_deserializer=tinyraft_dot_wire_dot_raft__pb2.InstallSnapshotResponse.FromString,
+                _registered_method=True)
         self.TimeoutNow = channel.unary_unary(
                 '/trevatk.raft.v1.RaftServiceV1/TimeoutNow',
                 request_serializer=tinyraft_dot_wire_dot_raft__pb2.TimeoutNowRequest.SerializeToString,
@@ -134,6 +139,14 @@ class RaftServiceV1Servicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def InstallSnapshot(self, request, context):
+        """Leader to a follower whose entries are gone from its log: pieces of a snapshot, in order. The
+        answer says how much is there, so that a transfer goes on where another ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def TimeoutNow(self, request, context):
         """Leader to its chosen successor.
         """
@@ -185,6 +198,11 @@ def add_RaftServiceV1Servicer_to_server(servicer, server):
                     servicer.ApplyStream,
                     request_deserializer=tinyraft_dot_wire_dot_raft__pb2.ApplyStreamRequest.FromString,
                     response_serializer=tinyraft_dot_wire_dot_raft__pb2.ApplyStreamResponse.SerializeToString,
+            ),
+            'InstallSnapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.InstallSnapshot,
+                    request_deserializer=tinyraft_dot_wire_dot_raft__pb2.InstallSnapshotRequest.FromString,
+                    response_serializer=tinyraft_dot_wire_dot_raft__pb2.InstallSnapshotResponse.SerializeToString,
             ),
             'TimeoutNow': grpc.unary_unary_rpc_method_handler(
                     servicer.TimeoutNow,
@@ -386,6 +404,33 @@ class RaftServiceV1(object):
             '/trevatk.raft.v1.RaftServiceV1/ApplyStream',
             tinyraft_dot_wire_dot_raft__pb2.ApplyStreamRequest.SerializeToString,
             tinyraft_dot_wire_dot_raft__pb2.ApplyStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InstallSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trevatk.raft.v1.RaftServiceV1/InstallSnapshot',
+            tinyraft_dot_wire_dot_raft__pb2.InstallSnapshotRequest.SerializeToString,
+            tinyraft_dot_wire_dot_raft__pb2.InstallSnapshotResponse.FromString,
             options,
             channel_credentials,
             insecure,

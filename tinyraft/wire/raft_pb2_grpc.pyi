@@ -34,6 +34,10 @@ class RaftServiceV1Stub:
     """Leader to follower: the first message says hello, each later one appends, the last says goodbye."""
     ApplyStream: _grpc.StreamStreamMultiCallable[_raft_pb2.ApplyStreamRequest, _raft_pb2.ApplyStreamResponse]
     """Caller to any node: batches of commands; answers come in any order."""
+    InstallSnapshot: _grpc.UnaryUnaryMultiCallable[_raft_pb2.InstallSnapshotRequest, _raft_pb2.InstallSnapshotResponse]
+    """Leader to a follower whose entries are gone from its log: pieces of a snapshot, in order. The
+    answer says how much is there, so that a transfer goes on where another ended.
+    """
     TimeoutNow: _grpc.UnaryUnaryMultiCallable[_raft_pb2.TimeoutNowRequest, _raft_pb2.TimeoutNowResponse]
     """Leader to its chosen successor."""
     Query: _grpc.UnaryUnaryMultiCallable[_raft_pb2.QueryRequest, _raft_pb2.QueryResponse]
@@ -97,6 +101,16 @@ class RaftServiceV1Servicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _abc.Iterator[_raft_pb2.ApplyStreamResponse]:
         """Caller to any node: batches of commands; answers come in any order."""
+
+    @_abc_1.abstractmethod
+    def InstallSnapshot(
+        self,
+        request: _raft_pb2.InstallSnapshotRequest,
+        context: _grpc.ServicerContext,
+    ) -> _raft_pb2.InstallSnapshotResponse:
+        """Leader to a follower whose entries are gone from its log: pieces of a snapshot, in order. The
+        answer says how much is there, so that a transfer goes on where another ended.
+        """
 
     @_abc_1.abstractmethod
     def TimeoutNow(
