@@ -26,6 +26,10 @@ class Bell:
             with suppress(RuntimeError):  # another thread rang it meanwhile
                 self._lock.release()
 
+    def take(self) -> bool:
+        """Clear it without waiting; tell whether it was rung."""
+        return self._lock.acquire(blocking=False)
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait to be rung, and clear it; False when *timeout* seconds passed."""
         return self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout))

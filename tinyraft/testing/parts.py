@@ -79,7 +79,7 @@ class WriterDriver(Busy):
 
     def rung(self) -> bool:
         """Take the ring, if there was one."""
-        return self._part.bell.wait(0)
+        return self._part.bell.take()
 
     def step(self) -> None:
         """Write what is queued."""
@@ -117,7 +117,7 @@ class ApplierDriver(Busy):
 
     def rung(self) -> bool:
         """Take the ring, if there was one."""
-        return self._part.bell.wait(0)
+        return self._part.bell.take()
 
     def step(self) -> None:
         """Apply one batch."""
@@ -148,7 +148,7 @@ class SnapshotterDriver(Busy):
 
     def rung(self) -> bool:
         """Take the ring, if there was one."""
-        return self._part.bell.wait(0)
+        return self._part.bell.take()
 
     def step(self) -> None:
         """Have the module make its copy."""
@@ -237,7 +237,7 @@ class ControlDriver(Busy):
 
     def rung(self) -> bool:
         """Take the ring, if there was one."""
-        return self._part.bell.wait(0)
+        return self._part.bell.take()
 
     def step(self) -> None:
         """Make the call that is due."""
@@ -273,12 +273,12 @@ class BulkDriver:
         if self._shipment is not None:
             return
         if stream is None:
-            part.bell.wait(0)
+            part.bell.take()
             if part.leads and not self._is_waiting:
                 self._open()
         elif not stream.is_open:
             self._lost()
-        elif part.wire_bell.wait(0) or not part.leads:
+        elif part.wire_bell.take() or not part.leads:
             self._send()
 
     def _open(self) -> None:
