@@ -8,8 +8,10 @@ from pathlib import Path
 from random import Random
 from typing import TypeAlias
 
+from tinyraft.core.configuration import Configuration, Member
 from tinyraft.core.effects import HardState, Mark, Write
 from tinyraft.core.entry import Entry, EntryKind, NodeId, make_entry
+from tinyraft.core.snapshot import Snapshot
 from tinyraft.storage.data_dir import DataDir, Identity
 from tinyraft.storage.recovery import Recovered
 from tinyraft.storage.wal import Wal
@@ -69,10 +71,19 @@ def make_entries(first: int, count: int, *, term: int, command: bytes = b"x") ->
 
 
 def write(
-    entries: Sequence[Entry] = (), *, state: HardState | None = None, cut: int | None = None
+    entries: Sequence[Entry] = (),
+    *,
+    state: HardState | None = None,
+    cut: int | None = None,
+    base: tuple[int, int] | None = None,
 ) -> Write:
     """Return a write whose mark does not matter."""
-    return Write(Mark(0), state, cut, entries)
+    return Write(Mark(0), state, cut, entries, base)
+
+
+def snapshot_of(index: int, term: int) -> Snapshot:
+    """Return what a snapshot up to *index* stands for."""
+    return Snapshot(index, term, Configuration((Member(NodeId("a"), "here:1", True),)), 1)
 
 
 def vote(term: int, voted_for: str | None = None) -> HardState:

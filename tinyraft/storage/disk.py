@@ -100,21 +100,23 @@ class Disk(Protocol):
 
 
 @contextmanager
-def failures(path: Path) -> Iterator[None]:
+def failures(path: Path, *, is_fatal: bool = True) -> Iterator[None]:
     """Turn an `OSError` into a `StorageFailed` that names the file, or else *path*."""
     try:
         yield
     except OSError as error:
-        raise storage_failed(error, path) from error
+        raise storage_failed(error, path, is_fatal=is_fatal) from error
 
 
-def storage_failed(error: OSError, path: Path) -> StorageFailed:
-    """Say what the disk refused, where, and what to do."""
+def storage_failed(error: OSError, path: Path, *, is_fatal: bool = True) -> StorageFailed:
+    """Say what the disk refused, where, what it means for the log, and what to do."""
     code = errno.errorcode.get(error.errno or 0, "no errno")
-    return StorageFailed(
-        f"{error.filename or path}: {error.strerror or error} ({code}); nothing more is written: "
-        "see to the disk, its free space and its permissions, then start the process anew"
-    )
+    advice = "see to the disk, its free space and its permissions"
+    if is_fatal:
+        end = f"nothing more is written: {advice}, then start the process anew"
+    else:
+        end = f"the log and the older snapshots stand, and it may be tried again: {advice}"
+    return StorageFailed(f"{error.filename or path}: {error.strerror or error} ({code}); {end}")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, RLock
@@ -21,7 +21,7 @@ from threading import Lock, RLock
 from tinyraft.core.effects import Notice
 from tinyraft.core.entry import Index, Term
 from tinyraft.core.snapshot import Snapshot
-from tinyraft.errors import FormatTooNew, StorageFailed
+from tinyraft.errors import FormatTooNew
 from tinyraft.storage.disk import Disk, File, failures
 from tinyraft.storage.segment import refuse
 from tinyraft.storage.snapshot_file import (
@@ -388,15 +388,6 @@ def verified(file: File, path: Path, *, index: Index, id: int) -> SnapshotFile:
     return SnapshotFile(header.meta, id, header.cluster_id, path, reader.size)
 
 
-@contextmanager
-def harmless(path: Path) -> Iterator[None]:
+def harmless(path: Path) -> AbstractContextManager[None]:
     """Turn an `OSError` into a `StorageFailed` that says what still stands."""
-    try:
-        yield
-    except OSError as error:
-        code = errno.errorcode.get(error.errno or 0, "no errno")
-        raise StorageFailed(
-            f"{error.filename or path}: {error.strerror or error} ({code}); this snapshot is "
-            "dropped, the log and the older snapshots stand: see to the disk, its free space and "
-            "its permissions"
-        ) from error
+    return failures(path, is_fatal=False)

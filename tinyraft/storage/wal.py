@@ -212,7 +212,7 @@ class Wal:
         except OSError as error:
             if isinstance(error, FileNotFoundError) and self.first_index > after + 1:
                 return []
-            raise storage_failed(error, self._directory) from error
+            raise storage_failed(error, self._directory, is_fatal=False) from error
 
     @property
     def first_index(self) -> Index:
@@ -235,7 +235,7 @@ class Wal:
         Raises:
             StorageFailed: The disk failed, now or before; the log is whole, and not shut by this.
         """
-        with self._compacted, failures(self._directory):
+        with self._compacted, failures(self._directory, is_fatal=False):
             assert not self._closed, "the log is closed"
             if self._failure is not None:
                 raise StorageFailed(self._failure)
