@@ -6,6 +6,7 @@ gap is bounded to a share: no caller waits for an election by silence.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from time import monotonic
@@ -38,13 +39,13 @@ def test_a_rolling_restart_fails_no_call(
                 cluster.start(node)
                 cluster.wait_ready()
                 load.wait_applied(50)
-        assert [] == [one for one in load.sent if one.outcome != "applied"]
+        assert [] == [(one.outcome, one.error) for one in load.sent if one.error is not None]
         check_all(cluster, load)
         ends = sorted(one.ended for one in load.sent)
         measured("rolling restart, longest gap over all callers, s", longest_gap(ends))
         gaps.append(max(one.ended - one.began for one in load.sent))
         measured("rolling restart, longest call, s", gaps[-1])
-    assert min(gaps) < TIMEOUT / 6
+    assert statistics.median(gaps) < TIMEOUT / 6
 
 
 def longest_gap(moments: Sequence[float]) -> float:

@@ -104,6 +104,7 @@ class Raft:
         self.leadership: Leadership | None = None
         self.timer = Timer(election_ticks=settings.election_ticks, random=random)
         self.is_reluctant = False
+        self._handed_over = False  # by a leader whose successor is not known yet
         self.ticks = 0
         self.candidacy: Candidacy | None = None
         self._timeout_now: NodeId | None = None
@@ -125,6 +126,13 @@ class Raft:
     def is_voter(self) -> bool:
         """Whether this member may vote for itself."""
         return self.me in self.configuration.voters
+
+    @property
+    def awaits_successor(self) -> bool:
+        """Whether leadership is, or was just, handed over, and who leads is open."""
+        if self.leadership is not None:
+            return self.leadership.transfer is not None
+        return self._handed_over
 
     def not_leader(self, why: str) -> NotLeader:
         """Make the error that says who leads instead."""
@@ -256,6 +264,7 @@ class Raft:
 
     def _stand(self, candidacy: Candidacy) -> None:
         self.leader_id = None
+        self._handed_over = False
         self.candidacy = candidacy
         self.timer.campaign()
         self._conclude(candidacy)
@@ -490,6 +499,7 @@ class Raft:
         """Become a follower; the vote is forgotten only when the term grows (pitfall 3)."""
         was = self.role
         if self.leadership is not None:
+            self._handed_over = self.leadership.transfer is not None
             self.leadership = None
             self.timer.hear_leader()
         if term > self.term:
@@ -499,6 +509,7 @@ class Raft:
         if was is not Role.FOLLOWER or leader != self.leader_id:
             self._note("became_follower", term=term, leader=leader)
         self.leader_id = leader
+        self._handed_over = self._handed_over and leader is None
 
     # --- the disk, and everything that is to be done ----------------------------------------
 
