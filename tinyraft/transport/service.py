@@ -287,6 +287,8 @@ class Streams:
         except TinyraftError as error:
             refuse(context, error)
         self._open.add(answers)
+        if self._closing:
+            answers.put(None)  # `close` may have come before
         try:
             context.send_initial_metadata(gate.greeting())
             commands = Commands(gate, requests, answers)
@@ -310,7 +312,7 @@ class Streams:
                 yield pb.ApplyStreamResponse(answers=answers)
             if self._closing:
                 commands.close()
-            if commands.ended and given >= commands.taken:
+            if commands.ended and (commands.is_forsaken or given >= commands.taken):
                 return
 
     def close(self) -> None:
@@ -336,7 +338,8 @@ class Commands:
         """Propose what comes in; the answers go to *answers*."""
         self.taken = 0
         self.ended = False
-        self._lock = Lock()  # guards the two above; leaf
+        self.is_forsaken = False  # the caller is gone: nobody reads the answers
+        self._lock = Lock()  # guards taken and ended; leaf
         self._gate = gate
         self._requests = requests
         self._answers = answers
@@ -349,7 +352,7 @@ class Commands:
                     return
                 self._gate.propose([(c.id, c.command) for c in message.commands], self._answers.put)
         except grpc.RpcError:
-            self.taken = 0  # the caller is gone: nobody reads the answers
+            self.is_forsaken = True
         finally:
             self.close()
             self._answers.put(None)
