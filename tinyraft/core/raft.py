@@ -53,8 +53,10 @@ from tinyraft.core.messages import (
 )
 from tinyraft.core.replication import accept, refusal
 from tinyraft.core.role import Role
+from tinyraft.core.wakefulness import Wakefulness
 from tinyraft.errors import ChangeInProgress, MembershipError, NotCaughtUp, NotLeader, Overloaded
 
+STARVED_SPANS = 2  # in a row end an office: one may be a stall of the whole machine
 RELUCTANCE = 4  # timeouts that a node whose module failed lets pass before it campaigns
 NOBODY: frozenset[NodeId] = frozenset()
 
@@ -104,6 +106,7 @@ class Raft:
         self.leadership: Leadership | None = None
         self.timer = Timer(election_ticks=settings.election_ticks, random=random)
         self.is_reluctant = False
+        self.wakefulness = Wakefulness(election_ticks=settings.election_ticks)
         self._handed_over = False  # by a leader whose successor is not known yet
         self.ticks = 0
         self.candidacy: Candidacy | None = None
@@ -148,6 +151,8 @@ class Raft:
     def tick(self) -> None:
         """Let one tick pass. A late wake-up is one tick, however late."""
         self.ticks += 1
+        if self.wakefulness.tick() and self.wakefulness.starved_spans == 1:
+            self._note("starved")
         if self.leadership is not None:
             self._tick_leader(self.leadership)
             return
@@ -157,8 +162,23 @@ class Raft:
         if expired and self.is_voter and not self._disk_stalls() and self._dares():
             self._pre_campaign()
 
+    def overslept(self, ticks: int) -> None:
+        """The next tick comes *ticks* late. A follower's timer and lease don't count them.
+
+        A leader makes its heartbeat due that fell into them. If they are an election timeout,
+        another may have been elected: a majority has to be heard anew, soon.
+        """
+        settings = self.settings
+        self.wakefulness.overslept(ticks)
+        if self.leadership is not None:
+            self.leadership.overslept += ticks
+            if ticks >= settings.election_ticks:
+                soon = self.ticks + 3 * settings.heartbeat_ticks
+                self.leadership.doubt(looked_at=soon - settings.election_ticks)
+
     def _dares(self) -> bool:
-        patience = RELUCTANCE * self.settings.election_ticks if self.is_reluctant else 0
+        timeouts = RELUCTANCE if self.is_reluctant else 1 if self.wakefulness.starved_spans else 0
+        patience = timeouts * self.settings.election_ticks
         return self.timer.elapsed >= self.timer.timeout + patience
 
     def _tick_leader(self, leadership: Leadership) -> None:
@@ -174,10 +194,19 @@ class Raft:
         if leadership.transfer and self.ticks >= leadership.transfer.deadline:
             self._note("transfer_failed", to=leadership.transfer.to)
             leadership.transfer = self._timeout_now = None
-        if self.ticks % settings.heartbeat_ticks == 0:
+        if self.wakefulness.starved_spans >= STARVED_SPANS:
+            self._leave_to_the_wakeful(leadership)
+        beat_ticks = settings.heartbeat_ticks
+        if self.ticks % beat_ticks == 0 or leadership.overslept >= beat_ticks:
             leadership.beat()
             self._promote(leadership)
             self._hand_over_when_ready(leadership)
+
+    def _leave_to_the_wakeful(self, leadership: Leadership) -> None:
+        """Hand over, if somebody can take it: without a successor a slow leader is better."""
+        if leadership.transfer is None and leadership.best_successor() is not None:
+            self._note("resigns", why="it wakes up too seldom")
+            self.transfer()
 
     def _disk_stalls(self) -> bool:
         oldest = self.log.oldest_write()
@@ -435,6 +464,7 @@ class Raft:
         leadership.reconfigure(self.configuration, tick=self.ticks)
         leadership.proposed(self._uncommitted(self.log.last_index))
         self.leadership = leadership
+        self.wakefulness.begin()
         if self.log.last_index:
             (last,) = self.log.between(self.log.last_index - 1, self.log.last_index, max_bytes=0)
             self._time_us = max(self._time_us, last.time_us)

@@ -49,6 +49,8 @@ WARNINGS = {
     "transfer_failed",
     "impossible_reply",
     "peer_log_went_back",
+    "starved",
+    "resigns",
 }
 DEBUG = {"voted"}
 
@@ -104,7 +106,9 @@ class Node:
             clock=clock,
             append_bytes=append_bytes,
         )
-        self._ticker = Ticker(self._tick, seconds=tick_seconds(election_timeout), log=log)
+        self._ticker = Ticker(
+            self._tick, seconds=tick_seconds(election_timeout), log=log, clock=clock
+        )
         self._launch = launch
         self._clock = clock
         self._loops: dict[str, Running] = {}
@@ -177,11 +181,13 @@ class Node:
     def _committed(self, after: Index, max_bytes: int) -> list[Entry]:
         return self.turn(lambda raft: raft.committed(after, max_bytes=max_bytes))
 
-    def _tick(self) -> None:
+    def _tick(self, overslept: int) -> None:
         configuration: Configuration | None = None
 
         def event(raft: Raft) -> None:
             nonlocal configuration
+            if overslept:
+                raft.overslept(overslept)
             raft.tick()
             configuration, self._configuration = self._configuration, None
 
