@@ -103,6 +103,7 @@ class Server:
         self._lock = threading.Lock()  # guards the life cycle
         self._owner = OwnerProcess("this tinyraft.Server")
         self._running: Running | None = None
+        self._serving: Running | None = None  # longer: peers and answers that are owed need it
         self._was_started = False
         self._caller: Caller | None = None
         self._ending = ExitStack()
@@ -137,7 +138,7 @@ class Server:
                 running = self._open(undo)
                 self._ending = undo.pop_all()
             self._was_started = True
-            self._running = running
+            self._running = self._serving = running
             running.node.start()
             running.joiner_loop.start()
             self._guard = Guard(f"tinyraft-{running.node.me}-guard", self.shutdown)
@@ -461,6 +462,7 @@ class Server:
             self._caller.close()
         if self._grpc_server is None:
             self._grpc.stop(min(0.5, timeout / 8))
+        self._serving = None
         late = running.node.stop(deadline=deadline)
         running.joiner_loop.join(max(0.1, deadline - monotonic()))
         if late:
@@ -493,7 +495,7 @@ class Server:
         return running
 
     def _gate(self) -> Gate:
-        running = self._running
+        running = self._serving
         if running is None:
             raise NotStarted("this node is not running")
         return running.gate

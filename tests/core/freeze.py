@@ -29,6 +29,8 @@ IGNORED = frozenset(
         "timer",
         "ticks",
         "looked_at",
+        "wakefulness",
+        "overslept",
         "active",
         "_heard",
         "_round_start",
@@ -42,6 +44,7 @@ IGNORED = frozenset(
         "uncommitted_bytes",
         # for leases, reads and answers to callers only
         "leader_id",
+        "_handed_over",
         "acked_round",
     }
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 
 import pytest
@@ -20,6 +21,7 @@ from tinyraft.core.messages import (
     Reply,
     Request,
     RequestPreVote,
+    RequestVote,
     VoteReply,
 )
 from tinyraft.core.raft import Raft
@@ -131,6 +133,58 @@ def test_what_waits_when_the_office_ends_is_never_appended(office: Office) -> No
         return [(entry.term, entry.command) for entry in entries]
 
     assert [(2, b"first"), (4, b"")] == office.node.turn(commands)
+
+
+def test_commands_wait_while_leadership_is_handed_over(office: Office) -> None:
+    """Who leads is open for a moment: commands are told of the successor as soon as it is known."""
+    office.node.turn(lambda raft: raft.transfer(B))
+    waiting = office.propose(b"word")
+    office.hear(RequestVote(3, 2, 2, transfer=True))
+    assert not office.node.leads
+    later = office.propose(b"later")
+    assert 0 == len(office.node.waiters)
+    office.hear(Heartbeat(3, 2, 1))
+    for waiter in (waiting, later):
+        with pytest.raises(NotLeader) as raised:
+            waiter.wait(0)
+        assert ("b", "b.example:1") == (raised.value.leader_id, raised.value.leader_address)
+
+
+def test_commands_that_waited_are_appended_when_the_handover_fails(office: Office) -> None:
+    """A successor that does not take over costs time, and no command (P72, P73)."""
+    office.node.turn(lambda raft: raft.transfer(B))
+    waiting = office.propose(b"word")
+    for _ in range(10):
+        office.node.turn(lambda raft: raft.answer(HeartbeatReply(2, 1), sender=B))
+        assert (0, True) == (waiting.index, office.node.leads)
+        office.node.turn(Raft.tick)
+    assert (3, 2) == (waiting.index, waiting.term)
+
+
+def test_who_leaves_waits_for_its_successor(office: Office) -> None:
+    """At shutdown commands wait until the successor is known, and no longer than is asked for."""
+    with ThreadPoolExecutor(1) as pool:
+        leaving = pool.submit(office.node.hand_over, timeout=DEADLINE)
+        until(lambda: office.node.is_stopping, what="it leaves")
+        waiting = office.propose(b"word")
+        office.hear(RequestVote(3, 2, 2, transfer=True))
+        with pytest.raises(TimeoutError):
+            leaving.result(0.05)
+        office.hear(Heartbeat(3, 2, 1))
+        leaving.result(DEADLINE)
+    with pytest.raises(NotLeader, match="leader: b"):
+        waiting.wait(0)
+
+
+def test_who_left_without_a_successor_refuses_at_once(office: Office) -> None:
+    """Nobody took over in time: what waits is told so, and what comes does not wait."""
+    office.node.hand_over(timeout=0.01)
+    waiting = office.propose(b"word")
+    office.node.finish_commands(timeout=0.01)
+    with pytest.raises(NotLeader, match="shutting down"):
+        office.propose(b"another").wait(0)
+    with pytest.raises(NotLeader, match="shutting down"):
+        waiting.wait(0)
 
 
 def test_a_disk_that_hangs_ends_the_office(

@@ -12,7 +12,7 @@ import pytest
 
 from tests.cluster import DEADLINE
 from tinyraft.logs import Log
-from tinyraft.node import ticker
+from tinyraft.node import clock as clocks
 from tinyraft.node.bell import Bell
 from tinyraft.node.loop import Loop
 from tinyraft.node.ticker import Ticker, tick_seconds
@@ -137,11 +137,15 @@ class Clock:
 
 def run_ticker(
     monkeypatch: pytest.MonkeyPatch, delays: list[float], ticks: int
-) -> tuple[list[float], list[float]]:
-    """Run a ticker of 10 ms; return when it ticked, and how long it waited."""
+) -> tuple[list[tuple[float, int]], list[float]]:
+    """Run a ticker of 10 ms; return when it ticked and what it had slept through, and its waits."""
     clock, ticked = Clock(delays, ticker_stops_after=ticks), []
-    monkeypatch.setattr(ticker, "monotonic", clock.monotonic)
-    one = Ticker(lambda: ticked.append(round(clock.now - 100.0, 6)), seconds=0.010, log=Log("t"))
+    one = Ticker(
+        lambda overslept: ticked.append((round(clock.now - 100.0, 6), overslept)),
+        seconds=0.010,
+        log=Log("t"),
+        clock=clocks.Clock(monotonic=clock.monotonic),
+    )
     monkeypatch.setattr(one, "_stopping", clock)
     one.run()
     return ticked, clock.waits
@@ -150,14 +154,14 @@ def run_ticker(
 def test_ticks_keep_their_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     """A wake-up that is late by less than a tick is made good, so the pace does not drift."""
     ticked, waits = run_ticker(monkeypatch, [0.004, 0.0, 0.0], 3)
-    assert [0.014, 0.020, 0.030] == ticked
+    assert [(0.014, 0), (0.020, 0), (0.030, 0)] == ticked
     assert [0.010, 0.006, 0.010, 0.010] == waits
 
 
 def test_a_late_wake_up_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a pause of a hundred ticks there is one tick, and the next a whole tick later."""
+    """After a pause of a hundred ticks there is one, which knows of them; the next is on time."""
     ticked, waits = run_ticker(monkeypatch, [0.0, 1.0, 0.0], 4)
-    assert [0.010, 1.020, 1.030, 1.040] == ticked
+    assert [(0.010, 0), (1.020, 100), (1.030, 0), (1.040, 0)] == ticked
     assert [0.010] * 5 == waits
 
 
@@ -167,7 +171,19 @@ def test_a_very_late_wake_up_is_told(
     """Half a second late is what an operator should know of."""
     with caplog.at_level(logging.WARNING):
         run_ticker(monkeypatch, [0.4, 0.6], 2)
-    assert ["event='wake_up_late' seconds=0.6"] == [r.message for r in caplog.records]
+    assert ["event='wake_up_late' seconds=0.6 times=1"] == [r.message for r in caplog.records]
+
+
+def test_who_is_late_all_the_time_does_not_fill_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A busy machine is told of at once, and then every ten seconds, with the worst of them."""
+    with caplog.at_level(logging.WARNING):
+        run_ticker(monkeypatch, [0.6, *[1.0] * 9, 2.0, 1.0, 1.0], 13)
+    assert [
+        "event='wake_up_late' seconds=0.6 times=1",
+        "event='wake_up_late' seconds=2.0 times=10",
+    ] == [r.message for r in caplog.records]
 
 
 @pytest.mark.parametrize(("timeout", "tick"), [(0.05, 0.005), (0.2, 0.010), (3.0, 0.020)])

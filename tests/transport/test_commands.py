@@ -14,6 +14,7 @@ from tests.cluster import DEADLINE, until
 from tinyraft.errors import ConnectionLost, NotLeader
 from tinyraft.transport.commands import CommandStream
 from tinyraft.transport.options import caller_options, server_options
+from tinyraft.transport.statuses import LEADER_ADDRESS, LEADER_ID, LEADER_TERM, TAKEN
 from tinyraft.wire import raft_pb2 as pb
 from tinyraft.wire.raft_pb2_grpc import RaftServiceV1Servicer, add_RaftServiceV1Servicer_to_server
 
@@ -35,9 +36,14 @@ class Breaking(RaftServiceV1Servicer):
 
 
 @pytest.fixture
-def node() -> Iterator[Breaking]:
+def servicer(request: pytest.FixtureRequest) -> Breaking:
+    """Make the node's side of the stream."""
+    return getattr(request, "param", Breaking)()
+
+
+@pytest.fixture
+def node(servicer: Breaking) -> Iterator[Breaking]:
     """Lend a node that breaks, with its address."""
-    servicer = Breaking()
     with ThreadPoolExecutor(4) as pool:
         server = grpc.server(pool, options=server_options())
         add_RaftServiceV1Servicer_to_server(servicer, server)
@@ -64,3 +70,40 @@ def test_a_stream_that_breaks_tells_sent_from_unsent(node: Breaking) -> None:
         with pytest.raises(NotLeader, match="nothing was sent"):
             stream.apply(b"unsent", timeout=DEADLINE)
         assert ([b"sent"], False) == (node.taken, stream.is_usable)
+
+
+class Parting(Breaking):
+    """A node that takes one batch, leaves the next, and ends the stream on purpose."""
+
+    def ApplyStream(self, requests: Iterator[pb.ApplyStreamRequest], context: Any) -> Any:
+        """Say at the end how much was taken, and who leads."""
+        context.send_initial_metadata(())
+        self.taken += [command.command for command in next(requests).commands]
+        yield pb.ApplyStreamResponse()
+        self.breaks.wait(DEADLINE)
+        context.set_trailing_metadata(
+            ((TAKEN, "1"), (LEADER_ID, "b"), (LEADER_ADDRESS, "b.example:1"), (LEADER_TERM, "7"))
+        )
+
+
+@pytest.mark.parametrize("servicer", [Parting], indirect=True)
+def test_what_a_parting_node_never_took_is_certain(node: Breaking) -> None:
+    """Sent, but not taken: certainly not applied, and there is word of the leader (P89)."""
+    with (
+        grpc.insecure_channel(node.address, options=caller_options()) as channel,
+        ThreadPoolExecutor(2) as caller,
+    ):
+        stream = CommandStream(channel, node.address)
+        assert stream.wait_open(DEADLINE)
+        taken = caller.submit(stream.apply, b"taken", timeout=DEADLINE)
+        until(lambda: node.taken, what="the first has arrived")
+        untaken = caller.submit(stream.apply, b"untaken", timeout=DEADLINE)
+        until(lambda: len(stream._pending) == 2, what="the second was sent")
+        node.breaks.set()
+        with pytest.raises(ConnectionLost, match="after the command was sent"):
+            taken.result(DEADLINE)
+        with pytest.raises(NotLeader, match="before it took the command") as raised:
+            untaken.result(DEADLINE)
+        error = raised.value
+        assert ("b", "b.example:1", 7) == (error.leader_id, error.leader_address, error.term)
+        assert ([b"taken"], False) == (node.taken, stream.is_usable)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from queue import SimpleQueue
 from time import monotonic
 from typing import Any
 
@@ -17,7 +18,7 @@ from tests.cluster import DEADLINE, LocalCluster, node_of, until
 from tinyraft.core.configuration import Configuration
 from tinyraft.core.entry import EntryKind, encode_entries, make_entry
 from tinyraft.transport import service
-from tinyraft.transport.statuses import ERROR, OUTCOME
+from tinyraft.transport.statuses import ERROR, LEADER_ID, OUTCOME, TAKEN
 from tinyraft.wire import raft_pb2 as pb
 from tinyraft.wire.raft_pb2_grpc import RaftAdminV1Stub, RaftServiceV1Stub
 
@@ -190,6 +191,23 @@ def test_edge_values_are_refused(unharmed: LocalCluster, name: str, method: str)
             message.term = chance.choice([0, 1, 2**62, 2**63, 2**64 - 1])  # type: ignore[attr-defined]
         code = code_of(call, message.SerializeToString(), is_stream=method in STREAMS)
         assert code in CLEAR, f"{method} answered {code} to {message}"
+
+
+def test_a_stream_that_a_node_ends_says_what_it_took(cluster: LocalCluster) -> None:
+    """A leader that is shut down answers what it took, says how much that was, and who leads."""
+    leader = cluster.start().leader()
+    requests: SimpleQueue[pb.ApplyStreamRequest | None] = SimpleQueue()
+    call = RaftServiceV1Stub(cluster.channel(leader)).ApplyStream(iter(requests.get, None))
+    for number in (5, 6):
+        one = pb.StreamedCommand(id=number, command=b"word")
+        requests.put(pb.ApplyStreamRequest(commands=[one]))
+        assert [number] == [answer.id for answer in next(call).answers]
+    cluster[leader].shutdown()
+    assert [] == list(call)
+    said = trailers(call)
+    successor = cluster.leader(without=leader)
+    assert ("2", successor) == (said[TAKEN], said[LEADER_ID])
+    requests.put(None)
 
 
 def test_a_stream_of_commands_takes_any_ids(unharmed: LocalCluster) -> None:

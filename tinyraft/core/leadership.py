@@ -38,6 +38,7 @@ class Leadership:
         self.transfer: Transfer | None = None
         self.heartbeat_round = 0
         self.heartbeats_due: set[NodeId] = set()
+        self.overslept = 0  # ticks since the last heartbeat that did not come
         self.uncommitted_bytes = 0
         self.looked_at = tick  # when check-quorum last looked
         self._log = log
@@ -156,6 +157,7 @@ class Leadership:
     def beat(self) -> None:
         """Make a heartbeat due for every peer."""
         self.heartbeat_round += 1
+        self.overslept = 0
         self.heartbeats_due = set(self.progress)
 
     def heard_from_quorum(self, *, tick: int) -> bool:
@@ -165,6 +167,13 @@ class Leadership:
             p.active = False
         self.looked_at = tick
         return has_quorum(self._configuration.voters, self._heard | {self.me})
+
+    def doubt(self, *, looked_at: int) -> None:
+        """Forget who was heard, and let the count that began at *looked_at* decide."""
+        self._heard.clear()
+        for p in self.progress.values():
+            p.active = False
+        self.looked_at = looked_at
 
     def is_heard(self, peer: NodeId) -> bool:
         """Tell whether *peer* was heard since the last look, or in the time before it."""

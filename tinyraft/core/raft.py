@@ -59,8 +59,10 @@ from tinyraft.core.replication import accept, behind_base, refusal
 from tinyraft.core.role import Role
 from tinyraft.core.snapshot import Snapshot
 from tinyraft.core.terms import Terms
+from tinyraft.core.wakefulness import Wakefulness
 from tinyraft.errors import ChangeInProgress, MembershipError, NotCaughtUp, NotLeader, Overloaded
 
+STARVED_SPANS = 2  # in a row end an office: one may be a stall of the whole machine
 RELUCTANCE = 4  # timeouts that a node whose module failed lets pass before it campaigns
 NOBODY: frozenset[NodeId] = frozenset()
 
@@ -129,6 +131,8 @@ class Raft:
         self.leadership: Leadership | None = None
         self.timer = Timer(election_ticks=settings.election_ticks, random=random)
         self.is_reluctant = False
+        self.wakefulness = Wakefulness(election_ticks=settings.election_ticks)
+        self._handed_over = False  # by a leader whose successor is not known yet
         self.ticks = 0
         self.candidacy: Candidacy | None = None
         self._timeout_now: NodeId | None = None
@@ -151,6 +155,13 @@ class Raft:
         """Whether this member may vote for itself."""
         return self.me in self.configuration.voters
 
+    @property
+    def awaits_successor(self) -> bool:
+        """Whether leadership is, or was just, handed over, and who leads is open."""
+        if self.leadership is not None:
+            return self.leadership.transfer is not None
+        return self._handed_over
+
     def not_leader(self, why: str) -> NotLeader:
         """Make the error that says who leads instead."""
         return NotLeader(
@@ -165,6 +176,8 @@ class Raft:
     def tick(self) -> None:
         """Let one tick pass. A late wake-up is one tick, however late."""
         self.ticks += 1
+        if self.wakefulness.tick() and self.wakefulness.starved_spans == 1:
+            self._note("starved")
         if self.leadership is not None:
             self._tick_leader(self.leadership)
             return
@@ -174,8 +187,23 @@ class Raft:
         if expired and self.is_voter and not self._disk_stalls() and self._dares():
             self._pre_campaign()
 
+    def overslept(self, ticks: int) -> None:
+        """The next tick comes *ticks* late. A follower's timer and lease don't count them.
+
+        A leader makes its heartbeat due that fell into them. If they are an election timeout,
+        another may have been elected: a majority has to be heard anew, soon.
+        """
+        settings = self.settings
+        self.wakefulness.overslept(ticks)
+        if self.leadership is not None:
+            self.leadership.overslept += ticks
+            if ticks >= settings.election_ticks:
+                soon = self.ticks + 3 * settings.heartbeat_ticks
+                self.leadership.doubt(looked_at=soon - settings.election_ticks)
+
     def _dares(self) -> bool:
-        patience = RELUCTANCE * self.settings.election_ticks if self.is_reluctant else 0
+        timeouts = RELUCTANCE if self.is_reluctant else 1 if self.wakefulness.starved_spans else 0
+        patience = timeouts * self.settings.election_ticks
         return self.timer.elapsed >= self.timer.timeout + patience
 
     def _tick_leader(self, leadership: Leadership) -> None:
@@ -191,10 +219,19 @@ class Raft:
         if leadership.transfer and self.ticks >= leadership.transfer.deadline:
             self._note("transfer_failed", to=leadership.transfer.to)
             leadership.transfer = self._timeout_now = None
-        if self.ticks % settings.heartbeat_ticks == 0:
+        if self.wakefulness.starved_spans >= STARVED_SPANS:
+            self._leave_to_the_wakeful(leadership)
+        beat_ticks = settings.heartbeat_ticks
+        if self.ticks % beat_ticks == 0 or leadership.overslept >= beat_ticks:
             leadership.beat()
             self._promote(leadership)
             self._hand_over_when_ready(leadership)
+
+    def _leave_to_the_wakeful(self, leadership: Leadership) -> None:
+        """Hand over, if somebody can take it: without a successor a slow leader is better."""
+        if leadership.transfer is None and leadership.best_successor() is not None:
+            self._note("resigns", why="it wakes up too seldom")
+            self.transfer()
 
     def _disk_stalls(self) -> bool:
         oldest = self.log.oldest_write()
@@ -281,6 +318,7 @@ class Raft:
 
     def _stand(self, candidacy: Candidacy) -> None:
         self.leader_id = None
+        self._handed_over = False
         self.candidacy = candidacy
         self.timer.campaign()
         self._conclude(candidacy)
@@ -521,6 +559,7 @@ class Raft:
         leadership.reconfigure(self.configuration, tick=self.ticks)
         leadership.proposed(self._uncommitted(self.log.last_index))
         self.leadership = leadership
+        self.wakefulness.begin()
         for last in self._in_memory(self.log.last_index - 1, self.log.last_index):
             self._time_us = max(self._time_us, last.time_us)
         self._note("became_leader", term=self.term)
@@ -584,6 +623,7 @@ class Raft:
         """Become a follower; the vote is forgotten only when the term grows (pitfall 3)."""
         was = self.role
         if self.leadership is not None:
+            self._handed_over = self.leadership.transfer is not None
             self.leadership = None
             self.timer.hear_leader()
         if term > self.term:
@@ -593,6 +633,7 @@ class Raft:
         if was is not Role.FOLLOWER or leader != self.leader_id:
             self._note("became_follower", term=term, leader=leader)
         self.leader_id = leader
+        self._handed_over = self._handed_over and leader is None
 
     # --- the disk, and everything that is to be done ----------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from threading import Condition, Lock
 from time import monotonic
 from typing import Protocol, TypeAlias, TypeVar
@@ -52,6 +53,8 @@ WARNINGS = {
     "transfer_failed",
     "impossible_reply",
     "peer_log_went_back",
+    "starved",
+    "resigns",
 }
 DEBUG = {"voted"}
 
@@ -92,6 +95,7 @@ class Node:
         self._log = log
         self._on_failure = on_failure
         self._stopping = False
+        self._has_left = False  # no longer waits for its successor to be known
         self._leader: tuple[Role, NodeId | None, Term] = (Role.FOLLOWER, None, 0)
         self._ready_term: Term = 0
         self._configuration: Configuration | None = raft.configuration
@@ -139,7 +143,9 @@ class Node:
             clock=clock,
             append_bytes=append_bytes,
         )
-        self._ticker = Ticker(self._tick, seconds=tick_seconds(election_timeout), log=log)
+        self._ticker = Ticker(
+            self._tick, seconds=tick_seconds(election_timeout), log=log, clock=clock
+        )
         self._launch = launch
         self._clock = clock
         self._loops: dict[str, Running] = {}
@@ -225,11 +231,13 @@ class Node:
             self.died(threading.current_thread().name, error)
             raise
 
-    def _tick(self) -> None:
+    def _tick(self, overslept: int) -> None:
         configuration: Configuration | None = None
 
         def event(raft: Raft) -> None:
             nonlocal configuration
+            if overslept:
+                raft.overslept(overslept)
             raft.tick()
             configuration, self._configuration = self._configuration, None
 
@@ -296,8 +304,12 @@ class Node:
         return self._inbox.withdraw(waiter)
 
     def _propose_waiting(self, raft: Raft) -> Refused:
-        """Append what waits, unless a batch is still uncommitted. Under the core's lock."""
+        """Append what waits, unless a batch is still uncommitted. Under the core's lock.
+
+        While leadership is handed over everything waits: in a moment it is known where it belongs.
+        """
         is_open = raft.leadership is not None and raft.log.last_index > raft.commit_index
+        is_open = is_open or (raft.awaits_successor and not self._has_left)
         self._batch_is_open = is_open
         if is_open or not len(self._inbox):
             return None
@@ -469,15 +481,18 @@ class Node:
         return True
 
     def hand_over(self, *, timeout: float) -> None:
-        """Give leadership to the best voter, and wait at most *timeout* seconds for it."""
+        """Give leadership to the best voter, and wait at most *timeout* seconds to hear of it."""
         if not self.resign():
             return
         deadline = monotonic() + timeout
-        while self.leads and monotonic() < deadline:
+        while self._leader[1] in (None, self.me) and monotonic() < deadline:
             self.wait_for_news(0.02)
 
     def finish_commands(self, *, timeout: float) -> None:
         """Wait at most *timeout* seconds for the answers that are still owed."""
+        self._has_left = True
+        with suppress(TinyraftError):
+            self.turn(look)  # refuses what waits
         deadline = monotonic() + timeout
         while len(self.waiters) and monotonic() < deadline and self.failure is None:
             self.wait_for_news(0.01)

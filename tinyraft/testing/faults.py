@@ -66,6 +66,7 @@ def later(world: World, fault: Fault, action: Callable[[], object]) -> None:
 def mend(world: World, member: SimMember) -> None:
     """Take everything back that troubles *member*, and start it if it is down."""
     member.pace = member.slow_disk = member.slow_module = 1.0
+    member.hunger = 0.0
     member.disk.before = None
     member.disk.heal()
     member.resume()
@@ -243,6 +244,13 @@ def pace(world: World, fault: Fault, member: SimMember) -> None:
     later(world, fault, lambda: setattr(member, "pace", 1.0))
 
 
+def starve(world: World, fault: Fault, member: SimMember) -> None:
+    """A process gets next to nothing of the processor: every wake-up of it is late."""
+    world.see("leader starved" if member is world.leader() else "follower starved")
+    member.hunger = world.story.timeout * (0.3 + 1.2 * fault.amount)
+    later(world, fault, lambda: setattr(member, "hunger", 0.0))
+
+
 def slow_disk(world: World, fault: Fault, member: SimMember) -> None:
     """Syncs take long."""
     member.slow_disk = 1 + 300 * fault.amount**3
@@ -361,6 +369,7 @@ FAULTS: dict[str, Callable[[World, Fault, SimMember], None]] = {
     "crash twice": crash_twice,
     "pause": pause,
     "pace": pace,
+    "starve": starve,
     "slow disk": slow_disk,
     "disk error": disk_error,
     "disk full": disk_full,

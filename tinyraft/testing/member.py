@@ -88,6 +88,7 @@ class SimMember:
         self.is_paused = False
         self.is_dead = False  # for good: its disk is refused
         self.pace = 1.0
+        self.hunger = 0.0  # seconds: how late a thread wakes up at most that gets no processor
         self.slow_disk = 1.0
         self.slow_module = 1.0
         self.hard_state = HardState(0, None)  # what is on the disk, as the outside knows it
@@ -317,7 +318,11 @@ class SimMember:
 
     def wake_up(self) -> float:
         """Draw how long a thread takes to wake up."""
-        return self.world.random.random() * 0.0005
+        return self.world.random.random() * max(0.0005, self.hunger)
+
+    def oversleep(self) -> float:
+        """Draw how much later than due a timer wakes up."""
+        return self.world.random.random() * self.hunger if self.hunger else 0.0
 
     def sync_seconds(self) -> float:
         """Draw how long a sync takes."""

@@ -173,7 +173,7 @@ class SnapshotterDriver(Busy):
 
 
 class TickerDriver:
-    """Tick at the member's own pace; who was paused ticks once."""
+    """Tick at the member's own pace; who was paused or starves ticks once, and is told."""
 
     def __init__(self, member: Process, part: Ticker) -> None:
         """Drive *part*."""
@@ -182,12 +182,15 @@ class TickerDriver:
         self._tick()
 
     def _tick(self) -> None:
-        self._member.after(self._part.seconds * self._member.pace, "tick", self._step)
+        seconds = self._part.seconds * self._member.pace
+        self._due = self._member.world.schedule.now + seconds
+        self._member.after(seconds + self._member.oversleep(), "tick", self._step)
 
     def _step(self) -> None:
         if not self._part.is_stopping:
+            late = self._member.world.schedule.now - self._due
             self._tick()
-            self._part.tick()
+            self._part.wake(late)
 
     def poll(self) -> None:
         """Has no bell."""

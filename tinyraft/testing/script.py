@@ -298,6 +298,15 @@ class Cluster:
                     machine.raft.tick()
                     self._pump(machine)
 
+    def do_oversleep(self, name: str, ticks: str, times: str = "1") -> None:
+        """Let one tick come to *name* that is *ticks* late; the same again, *times* in all."""
+        machine = self.machines[NodeId(name)]
+        for _ in range(int(times)):
+            machine.resting.clear()
+            machine.raft.overslept(int(ticks))
+            machine.raft.tick()
+            self._pump(machine)
+
     def do_run(self, count: str) -> None:
         """Let *count* ticks pass for all, deliver everything between; prints only what changed."""
         self._quiet = True

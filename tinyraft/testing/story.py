@@ -79,6 +79,7 @@ KINDS = {
     "crash twice": 4,
     "pause": 5,
     "pace": 3,
+    "starve": 3,
     "slow disk": 5,
     "disk error": 2,
     "disk full": 2,

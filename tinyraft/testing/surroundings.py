@@ -57,6 +57,9 @@ class Process(Protocol):
     def wake_up(self) -> float:
         """Draw how long a thread takes to wake up."""
 
+    def oversleep(self) -> float:
+        """Draw how much later than due a timer wakes up."""
+
     def sync_seconds(self) -> float:
         """Draw how long a sync takes."""
 

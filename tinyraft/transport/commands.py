@@ -2,7 +2,8 @@
 
 Law: no command is given to gRPC before the node's initial metadata has arrived, so gRPC never
 repeats one by itself. A command that was not yet taken from the queue when the stream ended was
-certainly not applied; one that was, and has no answer, may have been.
+certainly not applied, nor was one of which the node's last word says that it never took it; any
+other that was sent, and has no answer, may have been.
 """
 
 from __future__ import annotations
@@ -23,7 +24,14 @@ from tinyraft.errors import (
     ServerStopped,
     TinyraftError,
 )
-from tinyraft.transport.statuses import from_answer, from_rpc_error
+from tinyraft.transport.statuses import (
+    LEADER_ADDRESS,
+    LEADER_ID,
+    LEADER_TERM,
+    TAKEN,
+    from_answer,
+    from_rpc_error,
+)
 from tinyraft.wire import raft_pb2 as pb
 from tinyraft.wire.raft_pb2_grpc import RaftServiceV1Stub
 
@@ -178,6 +186,7 @@ class CommandStream:
                 self._greeted.set()
             for message in self._call:
                 self._answer(message)
+            self._was_parted({key: unquote(value) for key, value in self._call.trailing_metadata()})
         except grpc.RpcError as error:
             self.failure = from_rpc_error(error)
         finally:
@@ -193,6 +202,23 @@ class CommandStream:
             slot.error = from_answer(answer)
             if slot.error is None and answer.HasField("result"):
                 slot.result = answer.result
+            slot.done.release()
+
+    def _was_parted(self, trailers: dict[str, str]) -> None:
+        """Answer what the node, which ended the stream on purpose, says that it never took."""
+        if TAKEN not in trailers:
+            return
+        with self._lock:
+            self._ended = True
+            untaken = [number for number in self._pending if number >= int(trailers[TAKEN])]
+            slots = [self._pending.pop(number) for number in untaken]
+        for slot in slots:
+            slot.error = NotLeader(
+                f"{self.address} ended the stream before it took the command",
+                leader_id=trailers.get(LEADER_ID, ""),
+                leader_address=trailers.get(LEADER_ADDRESS, ""),
+                term=int(trailers.get(LEADER_TERM, "0")),
+            )
             slot.done.release()
 
     def _end(self) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
+from threading import Lock
 from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 import grpc
@@ -25,7 +26,7 @@ from tinyraft.transport import codec
 from tinyraft.transport.envelope import Envelope, Malformed
 from tinyraft.transport.pools import STREAMS, UNARY_CALLS, Pools
 from tinyraft.transport.remote import FORWARDED, Applied, Joined, JoinOrder
-from tinyraft.transport.statuses import to_answer_fields, to_status
+from tinyraft.transport.statuses import TAKEN, to_answer_fields, to_status
 from tinyraft.wire import raft_pb2 as pb
 from tinyraft.wire.raft_pb2_grpc import (
     add_RaftAdminV1Servicer_to_server,
@@ -288,12 +289,16 @@ class Streams:
         except TinyraftError as error:
             refuse(context, error)
         self._open.add(answers)
+        if self._closing:
+            answers.put(None)  # `close` may have come before
         try:
             context.send_initial_metadata(gate.greeting())
             commands = Commands(gate, requests, answers)
             context.add_callback(lambda: answers.put(None))
             self._pool.submit(commands.read)
             yield from self._answers(commands, answers, context)
+            if self._closing:
+                context.set_trailing_metadata(((TAKEN, str(commands.taken)), *gate.greeting()))
         finally:
             self._open.discard(answers)
             self._admission.leave(place)
@@ -307,11 +312,17 @@ class Streams:
             given += len(done)
             for answers in in_messages(encode_outcome(outcome) for outcome in done):
                 yield pb.ApplyStreamResponse(answers=answers)
-            if self._closing or (commands.ended and given >= commands.taken):
+            if self._closing:
+                commands.close()
+            if commands.ended and (commands.is_forsaken or given >= commands.taken):
                 return
 
     def close(self) -> None:
-        """End every stream behind the answers that are there."""
+        """End every stream behind the answers that it owes; what it did not take it takes no more.
+
+        The last word of a stream says how many commands it took: the others are certain to be
+        without effect, though they were sent.
+        """
         self._closing = True
         for answers in tuple(self._open):
             answers.put(None)
@@ -329,6 +340,8 @@ class Commands:
         """Propose what comes in; the answers go to *answers*."""
         self.taken = 0
         self.ended = False
+        self.is_forsaken = False  # the caller is gone: nobody reads the answers
+        self._lock = Lock()  # guards taken and ended; leaf
         self._gate = gate
         self._requests = requests
         self._answers = answers
@@ -337,13 +350,26 @@ class Commands:
         """Propose until the caller has no more, or is gone."""
         try:
             for message in self._requests:
-                self.taken += len(message.commands)
+                if not self._take(len(message.commands)):
+                    return
                 self._gate.propose([(c.id, c.command) for c in message.commands], self._answers.put)
         except grpc.RpcError:
-            self.taken = 0  # the caller is gone: nobody reads the answers
+            self.is_forsaken = True
         finally:
-            self.ended = True
+            self.close()
             self._answers.put(None)
+
+    def _take(self, count: int) -> bool:
+        with self._lock:
+            if self.ended:
+                return False
+            self.taken += count
+            return True
+
+    def close(self) -> None:
+        """Take no more."""
+        with self._lock:
+            self.ended = True
 
 
 def drain(queue: SimpleQueue[T]) -> list[T]:

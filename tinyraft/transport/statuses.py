@@ -6,7 +6,8 @@ retry policies repeat, so it is sent only with the promise that the command had 
 answer without our trailers promises nothing.
 
 Trailers: ``tinyraft-outcome`` (one of `Promise`), ``tinyraft-error`` (the class), and for
-`NotLeader` ``tinyraft-leader-id``, ``-address`` and ``-term``, where known.
+`NotLeader` ``tinyraft-leader-id``, ``-address`` and ``-term``, where known. A stream of commands
+that a node ends on purpose says with ``tinyraft-taken`` how many it took.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ ERROR = "tinyraft-error"
 LEADER_ID = "tinyraft-leader-id"
 LEADER_ADDRESS = "tinyraft-leader-address"
 LEADER_TERM = "tinyraft-leader-term"
+TAKEN = "tinyraft-taken"
 
 # gRPC drops an answer whose metadata passes 8 KiB, and each byte of a text can become three.
 LONGEST_TEXT = 2_000
