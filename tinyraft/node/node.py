@@ -272,19 +272,30 @@ class Node:
         for waiter in waiters:
             waiter.resolve(None, NotLeader(f"{self.me} does not work any more: {self.failure}"))
 
-    def change_members(self, change: Change, waiter: Waiter) -> Proposed:
-        """Append a change of membership; *waiter* is answered when it is committed."""
+    def change_members(
+        self, change: Change, waiter: Waiter, *, expect: Index | None = None
+    ) -> None:
+        """Append a change of membership; *waiter* is answered when it is committed.
 
-        def event(raft: Raft) -> Proposed:
+        When it is so already, that is at once, with the index of the present configuration.
+        """
+
+        def event(raft: Raft) -> Proposed | None:
             self._refuse_if_leaving(raft)
-            proposed = raft.change_members(change)
-            self.waiters.add([waiter], first=proposed.first, term=proposed.term)
+            proposed = raft.change_members(change, expect=expect)
+            if proposed is not None:
+                self.waiters.add([waiter], first=proposed.first, term=proposed.term)
+            else:
+                waiter.index = raft.history.latest_index
+                waiter.term = raft.log.term_at(waiter.index)
             return proposed
 
         try:
-            return self.turn(event)
+            proposed = self.turn(event)
         except (ServerStopped, StorageError, NotStarted) as error:  # raised before the event
             raise NotLeader(f"{self.me} does not work any more: {error}") from error
+        if proposed is None:
+            waiter.resolve(None, None)
 
     def read(self, function: Callable[[Module], T]) -> T:
         """Run *function* on the module under the mutex: as stale as this node is."""
