@@ -29,6 +29,7 @@ from tinyraft.node.bell import Bell
 from tinyraft.node.clock import Clock
 from tinyraft.node.lanes import BulkLane, ControlLane
 from tinyraft.node.peers import Peers
+from tinyraft.node.sightings import Sightings
 
 B = NodeId("b")
 
@@ -359,9 +360,11 @@ class Table:
         self.links: list[FakeLink] = []
         self.core = make_core("a", "a", "b", "c")
         self.deaths: list[object] = []
+        self.sightings = Sightings(NodeId("a"))
         self.peers = Peers(
             me=NodeId("a"),
             connect=self.connect,
+            sightings=self.sightings,
             turn=lambda event: event(self.core),
             died=lambda *facts: self.deaths.append(facts),
             election_timeout=0.4,

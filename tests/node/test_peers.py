@@ -6,8 +6,10 @@ from time import monotonic
 from typing import Any
 
 from tests.node.cores import configuration, make_core
+from tinyraft.core.entry import NodeId
 from tinyraft.logs import Log
 from tinyraft.node.peers import Peers
+from tinyraft.node.sightings import Sightings
 
 
 class SilentLink:
@@ -41,6 +43,7 @@ def test_a_peer_that_comes_behind_the_goodbye_ends_too() -> None:
     peers = Peers(
         me=make_core("a", "a", "b").me,
         connect=lambda node, address: SilentLink(),  # type: ignore[arg-type,return-value]
+        sightings=Sightings(NodeId("a")),
         turn=lambda event: None,
         died=lambda thread, error: None,
         election_timeout=1.0,

@@ -36,6 +36,7 @@ from tinyraft.node.inbox import Inbox
 from tinyraft.node.lanes import APPEND_BYTES
 from tinyraft.node.loop import Launch, Part, Running, in_thread
 from tinyraft.node.peers import Connect, Peers
+from tinyraft.node.sightings import Sightings
 from tinyraft.node.ticker import Ticker, tick_seconds
 from tinyraft.node.waiters import Waiter, Waiters
 from tinyraft.node.writer import Journal, Writer
@@ -48,6 +49,7 @@ WARNINGS = {
     "transfer_failed",
     "impossible_reply",
     "peer_log_went_back",
+    "removed",
 }
 DEBUG = {"voted"}
 
@@ -86,6 +88,7 @@ class Node:
             max_commands=raft.settings.max_pending_commands,
             max_bytes=raft.settings.max_pending_bytes,
         )
+        self.sightings = Sightings(raft.me)
         self.waiters = Waiters()
         self.writer = Writer(journal, on_synced=self._synced)
         self.applier = Applier(
@@ -94,6 +97,7 @@ class Node:
         self._peers = Peers(
             me=raft.me,
             connect=connect,
+            sightings=self.sightings,
             turn=self.turn,
             died=self.died,
             election_timeout=election_timeout,
@@ -177,11 +181,14 @@ class Node:
 
     def _tick(self) -> None:
         configuration: Configuration | None = None
+        moved = self.sightings.take_news()
 
         def event(raft: Raft) -> None:
             nonlocal configuration
             raft.tick()
             configuration, self._configuration = self._configuration, None
+            if moved:
+                configuration = raft.configuration
 
         self.turn(event)
         if configuration is not None:
@@ -305,7 +312,21 @@ class Node:
         """Tell who leads, where that is dialled, and in which term."""
         with self._lock:
             raft = self._raft
-            return raft.leader_id, raft.configuration.address_of(raft.leader_id), raft.term
+            return raft.leader_id, self._address_of(raft, raft.leader_id), raft.term
+
+    def _address_of(self, raft: Raft, node: NodeId | None) -> str:
+        member = raft.configuration.get(node)
+        return self.sightings.address_of(member) if member else ""
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether this node was removed from its cluster."""
+        return self._raft.is_removed
+
+    def look(self, at: Callable[[Raft], T]) -> T:
+        """Look *at* the core without changing it, also when the node has failed."""
+        with self._lock:
+            return at(self._raft)
 
     @property
     def leads(self) -> bool:
@@ -328,15 +349,19 @@ class Node:
                 role=raft.role,
                 term=raft.term,
                 leader_id=raft.leader_id or "",
-                leader_address=raft.configuration.address_of(raft.leader_id),
+                leader_address=self._address_of(raft, raft.leader_id),
                 commit_index=commit,
                 last_applied=applied,
                 last_index=log.last_index,
                 durable_index=log.durable_index,
                 members=raft.configuration.members,
-                is_ready=current and self._ready_term == raft.term and self.failure is None,
+                is_ready=current
+                and self._ready_term == raft.term
+                and self.failure is None
+                and not raft.is_removed,
                 failed=str(self.failure or ""),
                 incarnation=0,
+                removed=raft.is_removed,
             )
 
     def configuration(self) -> Configuration:
