@@ -453,8 +453,9 @@ class Server:
     ) -> int:
         """Take a node in that gets the log and has no vote, before it runs or after.
 
-        Like all changes of members it goes through the leader from whichever node, blocks until a
-        majority has it on disk, and is no change when it is so already, so it may be repeated.
+        Like all changes of members it goes through the leader from whichever node, waits for the
+        change before it, blocks until a majority has it on disk, and is no change when it is so
+        already, so it may be repeated.
         The node is known with the data directory that it first comes with.
 
         Args:
@@ -467,7 +468,7 @@ class Server:
             The index of the configuration that holds it.
 
         Raises:
-            ChangeInProgress: Another change is not yet committed: one at a time.
+            ChangeInProgress: Another change was not committed in all that time: one at a time.
             ConfigurationChanged: The configuration is not that of *expect*.
             IdReused: The id belongs to another member, or did.
             MembershipError: The address is taken, or is none.

@@ -27,6 +27,7 @@ from tinyraft.errors import (
     NotCaughtUp,
     NotLeader,
     NotStarted,
+    TinyraftError,
     WrongCluster,
 )
 from tinyraft.node.node import Node
@@ -89,7 +90,7 @@ class Membership:
         """Change one member; block until that is committed, and return the entry's index.
 
         Raises:
-            ChangeInProgress: Another change is not yet committed.
+            ChangeInProgress: Another change was not committed in all that time.
             ConfigurationChanged: The configuration is not that of entry *expect*.
             MembershipError: Refused; the subclass says why.
             NotLeader: Another member leads, and this call was forwarded already.
@@ -106,7 +107,7 @@ class Membership:
         def there(address: str, left: float) -> Index:
             return self._remote.change(address, change, expect=expect, timeout=left)
 
-        return self._at_leader(here, there, timeout=timeout, forwarded=forwarded, queues=False)
+        return self._at_leader(here, there, timeout=timeout, forwarded=forwarded)
 
     def wait_promoted(self, node: str, *, index: Index, timeout: float) -> Index:
         """Wait until *node*, added at *index*, has its vote; return that configuration's index.
@@ -156,7 +157,7 @@ class Membership:
         def there(address: str, left: float) -> str:
             return self._remote.transfer(address, to, timeout=left)
 
-        return self._at_leader(here, there, timeout=timeout, forwarded=forwarded, queues=False)
+        return self._at_leader(here, there, timeout=timeout, forwarded=forwarded)
 
     # --- what nodes ask -----------------------------------------------------------------------
 
@@ -167,7 +168,9 @@ class Membership:
             MembershipError: Refused; the subclass says why.
             NotStarted: This node has not joined a cluster itself.
             NotLeader: Another member leads, and this call was forwarded already.
-            NoQuorum: No leader is known, or it could not commit the change in time.
+            NoQuorum: No leader is known.
+            ChangeInProgress: Another change was not committed in all that time.
+            MaybeApplied: This one was appended, and not committed in time.
         """
         address = checked_address(order.address, field="advertise_addr")
         if order.node_id and not ID.fullmatch(order.node_id):
@@ -180,7 +183,6 @@ class Membership:
             lambda where, left: self._remote.join(where, order, timeout=left, forward=False),
             timeout=timeout,
             forwarded=forwarded,
-            queues=True,
         )
 
     def _join_here(self, order: JoinOrder, address: str, *, deadline: float) -> Joined:
@@ -260,31 +262,31 @@ class Membership:
         *,
         timeout: float,
         forwarded: bool,
-        queues: bool,
     ) -> T:
-        """Do it where the leader is; who *queues* waits for the change before it."""
+        """Do it where the leader is, when the change before it is committed."""
         node = self._node
         deadline = monotonic() + timeout
+        refusal: TinyraftError = NoQuorum(f"{node.me} found no leader in {timeout:.3g} s")
         while True:
             if node.is_removed:
                 raise NotStarted(f"{node.me} was removed from its cluster; ask another member")
             if node.leads:
                 try:
                     return here(deadline)
-                except ChangeInProgress:
-                    if not queues and not node.look(is_new_in_office):
-                        raise
-                except NotLeader:
+                except ChangeInProgress as error:
+                    refusal = error
+                except NotLeader as error:
                     if forwarded:
                         raise
+                    refusal = error
             elif leader := known_leader(node):
-                address, refusal = leader
+                address, hint = leader
                 if forwarded:
-                    raise refusal
+                    raise hint
                 return there(address, deadline - monotonic())
             left = deadline - monotonic()
             if left <= 0 or node.is_stopping:
-                raise NoQuorum(f"{node.me} could not commit the change in {timeout:.3g} s")
+                raise refusal
             node.wait_for_news(min(left, LOOK_SECONDS))
 
     def _wait(self, waiter: Waiter, deadline: float) -> None:
@@ -312,11 +314,6 @@ def removed_ids(raft: Raft) -> tuple[NodeId, ...]:
 def is_handing_over(raft: Raft) -> bool:
     """Tell whether this node leads and is giving that away."""
     return raft.leadership is not None and raft.leadership.transfer is not None
-
-
-def is_new_in_office(raft: Raft) -> bool:
-    """Tell whether this leader has not yet committed anything, which takes a moment only."""
-    return raft.leadership is not None and raft.leadership.noop_index > raft.commit_index
 
 
 def change_for(
