@@ -9,6 +9,8 @@ from __future__ import annotations
 from tinyraft._version import __version__
 from tinyraft.caller import Caller
 from tinyraft.config import Config
+from tinyraft.core.configuration import Member
+from tinyraft.core.members import Members
 from tinyraft.core.role import Role
 from tinyraft.core.status import Status
 from tinyraft.errors import (
@@ -17,6 +19,7 @@ from tinyraft.errors import (
     ChangeInProgress,
     CommandTooLarge,
     ConfigError,
+    ConfigurationChanged,
     ConnectionLost,
     CorruptLog,
     DataDirLocked,
@@ -62,6 +65,7 @@ __all__ = [
     "CommandTooLarge",
     "Config",
     "ConfigError",
+    "ConfigurationChanged",
     "ConnectionLost",
     "CorruptLog",
     "DataDirLocked",
@@ -72,6 +76,8 @@ __all__ = [
     "LeadershipLost",
     "LifecycleError",
     "MaybeApplied",
+    "Member",
+    "Members",
     "MembershipError",
     "Module",
     "ModuleError",

@@ -134,6 +134,10 @@ class ChangeInProgress(MembershipError):
     """Another change is not yet committed, or the leader's term is too young for one."""
 
 
+class ConfigurationChanged(MembershipError):
+    """The configuration is not the one that the caller saw (``expect=``): look again, then ask."""
+
+
 class UnknownMember(MembershipError):
     """No member has that id."""
 

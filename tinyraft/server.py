@@ -13,7 +13,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
-from time import monotonic
+from time import monotonic, time_ns
 from types import TracebackType
 from typing import Literal, Self, TypeVar
 
@@ -22,9 +22,10 @@ import grpc
 from tinyraft.addresses import is_wildcard, join_address, split_address
 from tinyraft.caller import Caller
 from tinyraft.config import Config
-from tinyraft.core.configuration import Configuration, Member
+from tinyraft.core.configuration import Change, Configuration, Demote, Member, Promote, Remove
 from tinyraft.core.effects import HardState, Mark, Write
 from tinyraft.core.entry import EntryKind, NodeId, make_entry
+from tinyraft.core.members import Members
 from tinyraft.core.raft import Raft, Settings
 from tinyraft.core.status import Status
 from tinyraft.errors import (
@@ -41,6 +42,7 @@ from tinyraft.module import Module
 from tinyraft.node.gate import Gate
 from tinyraft.node.joiner import Joiner
 from tinyraft.node.loop import Loop
+from tinyraft.node.membership import Membership
 from tinyraft.node.node import Node
 from tinyraft.node.snapshotter import SnapshotPolicy
 from tinyraft.node.ticker import tick_seconds
@@ -52,6 +54,7 @@ from tinyraft.storage.wal import Wal
 from tinyraft.transport.envelope import Envelope
 from tinyraft.transport.guard import Guard, OwnerProcess
 from tinyraft.transport.link import Link
+from tinyraft.transport.members import add, id_of
 from tinyraft.transport.options import check_bind, peer_options, server_options
 from tinyraft.transport.pools import Pools
 from tinyraft.transport.remote import Remote
@@ -192,23 +195,32 @@ class Server:
             ),
             cluster_id=lambda: identity().cluster_id,
         )
+        membership = Membership(
+            node,
+            identity=identity,
+            remote=remote,
+            address=address,
+            since_us=time_ns() // 1000,
+        )
         gate = Gate(
             node,
             identity=identity,
             address=address,
             remote=remote,
+            membership=membership,
             module_query=getattr(self._module, "query", None),
             max_command_bytes=config.max_command_bytes,
         )
         joiner = Joiner(
             node,
-            gate,
+            membership,
             identity=identity,
             joined=joined,
             remote=remote,
             address=address,
             ask=config.join,
             wants_vote=config.voter,
+            patience=config.timeout,
             log=Log("joiner", node=node_id),
         )
         loop = Loop(f"tinyraft-{node_id}-joiner", joiner.run, died=node.died)
@@ -366,11 +378,13 @@ class Server:
             NotApplied: Certainly without effect; the subclass says why.
             MaybeApplied: The outcome is unknown; likewise.
             ReentrantCall: Called from inside the module.
+            NodeRemoved: This node was removed from the cluster; nothing was sent.
             NotStarted: The server does not run.
         """
         running = self._live()
         deadline = None if timeout is None else monotonic() + timeout
         running.gate.check_size(command)
+        running.gate.refuse_if_removed()
         if running.node.leads:
             try:
                 return running.gate.apply_here(command, deadline=deadline).result
@@ -430,13 +444,139 @@ class Server:
             timeout: Seconds; ``None`` waits for ever.
 
         Returns:
-            False when time ran out, or the node stopped working.
+            False when time ran out, or the node stopped working or was removed.
 
         Raises:
             NotStarted: The server does not run.
         """
         node = self._live().node
-        return bool(node.wait_until(lambda: node.status().is_ready, timeout=timeout))
+        node.wait_until(lambda: node.status().is_ready or node.is_removed, timeout=timeout)
+        return node.status().is_ready
+
+    # --- members ------------------------------------------------------------------------------
+
+    def members(self) -> Members:
+        """Tell who belongs to the cluster, as this node knows it. Does not block.
+
+        Returns:
+            The configuration and its index, for ``expect=``.
+
+        Raises:
+            NotStarted: The server does not run.
+        """
+        return self._live().gate.membership.members()
+
+    def add_learner(
+        self, node_id: str, address: str, *, timeout: float = 10.0, expect: int | None = None
+    ) -> int:
+        """Take a node in that gets the log and has no vote, before it runs or after.
+
+        Like all changes of members it goes through the leader from whichever node, waits for the
+        change before it, blocks until a majority has it on disk, and is no change when it is so
+        already, so it may be repeated.
+        The node is known with the data directory that it first comes with.
+
+        Args:
+            node_id: The ``NODE_ID`` that it has or will have; never one that was removed.
+            address: Where it is dialled, ``host:port``; nobody else's.
+            timeout: Seconds for everything.
+            expect: Change only the configuration of this index (`Members.index`).
+
+        Returns:
+            The index of the configuration that holds it.
+
+        Raises:
+            ChangeInProgress: Another change was not committed in all that time: one at a time.
+            ConfigurationChanged: The configuration is not that of *expect*.
+            IdReused: The id belongs to another member, or did.
+            MembershipError: The address is taken, or is none.
+            NotApplied: Nothing was changed: no leader was found.
+            MaybeApplied: It was handed over, and its end was not seen: look at `members`.
+            NotStarted: The server does not run.
+        """
+        change = add(node_id, address, voter=False)
+        return self._change(change, timeout=timeout, expect=expect)
+
+    def add_voter(
+        self,
+        node_id: str,
+        address: str,
+        *,
+        timeout: float = 60.0,
+        expect: int | None = None,
+        wait: bool = True,
+    ) -> int:
+        """Take a node in as a learner that gets its vote when it has caught up.
+
+        Blocks until it votes, or with ``wait=False`` until it is a learner. The rest is as for
+        `add_learner`, which this also follows: a learner that is there is to vote from now on.
+
+        Raises:
+            NotCaughtUp: It is a learner, and has not caught up yet; it will be promoted when it
+                has.
+            MembershipError: As for `add_learner`, or it was removed meanwhile.
+        """
+        deadline = monotonic() + timeout
+        change = add(node_id, address, voter=True)
+        index = self._change(change, timeout=timeout, expect=expect)
+        if not wait:
+            return index
+        left = max(0.0, deadline - monotonic())
+        return self._live().gate.membership.wait_promoted(node_id, index=index, timeout=left)
+
+    def promote(self, node_id: str, *, timeout: float = 10.0, expect: int | None = None) -> int:
+        """Give a learner its vote; the rest is as for `add_learner`.
+
+        Raises:
+            NotCaughtUp: It lacks too much of the log, or is not heard.
+            UnknownMember: Nobody has that id.
+        """
+        return self._change(Promote(id_of(node_id)), timeout=timeout, expect=expect)
+
+    def demote(self, node_id: str, *, timeout: float = 10.0, expect: int | None = None) -> int:
+        """Take a voter's vote away; the rest is as for `add_learner`.
+
+        It stays as a learner. A leader hands its leadership over.
+
+        Raises:
+            MembershipError: It is the last voter, or too few of the others are up.
+            UnknownMember: Nobody has that id.
+        """
+        return self._change(Demote(id_of(node_id)), timeout=timeout, expect=expect)
+
+    def remove(self, node_id: str, *, timeout: float = 10.0, expect: int | None = None) -> int:
+        """Take a member out; the rest is as for `add_learner`.
+
+        Its id is refused for ever. A leader hands its leadership over. A node that is removed takes
+        no commands any more and says so in its log and status; shut it down when you like.
+
+        Raises:
+            MembershipError: It is the last voter, or too few of the others are up.
+            UnknownMember: Nobody has that id.
+        """
+        return self._change(Remove(id_of(node_id)), timeout=timeout, expect=expect)
+
+    def transfer_leadership(self, to: str | None = None, *, timeout: float = 10.0) -> str:
+        """Hand leadership to the voter *to*, or to the one who has most of the log.
+
+        From any node. Blocks until somebody else leads; commands that come meanwhile wait or are
+        tried again by their callers.
+
+        Returns:
+            Who leads then.
+
+        Raises:
+            MembershipError: *to* has no vote, is this leader's only choice and not up, or did not
+                take over in time: the old leader leads on.
+            NotApplied: No leader was found.
+            NotStarted: The server does not run.
+        """
+        membership = self._live().gate.membership
+        return membership.transfer(id_of(to) if to else "", timeout=timeout, forwarded=False)
+
+    def _change(self, change: Change, *, timeout: float, expect: int | None) -> int:
+        membership = self._live().gate.membership
+        return membership.change(change, expect=expect, timeout=timeout, forwarded=False)
 
     # --- the end ------------------------------------------------------------------------------
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tinyraft.core.configuration import (
     AddLearner,
     Configuration,
+    Demote,
     History,
     Member,
     Promote,
     Relocate,
+    Remove,
     changed,
 )
 from tinyraft.core.entry import EntryKind, MalformedEntry, make_entry
@@ -67,6 +71,73 @@ def test_refused_changes_say_why(change, error, text):
         changed(PRESENT, change)
 
 
+C = Member("c", "host:3", True)
+THREE = Configuration((A, B, C), ("gone",))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param(
+            Relocate("a", "host:1", 5),
+            THREE.with_member(replace(A, incarnation=5)),
+            id="a member that an operator added says which disk it has",
+        ),
+        pytest.param(
+            Demote("a"), THREE.with_member(replace(A, voter=False)), id="a voter loses its vote"
+        ),
+        pytest.param(
+            Demote("b"),
+            THREE.with_member(replace(B, wants_vote=False)),
+            id="a learner is no longer to be promoted",
+        ),
+        pytest.param(
+            Remove("a"), Configuration((B, C), ("gone", "a")), id="a removed id is kept for ever"
+        ),
+        pytest.param(Remove("gone"), THREE, id="who was removed before"),
+        pytest.param(
+            AddLearner(Member("a", "host:1", False, True, 5)),
+            THREE.with_member(replace(A, incarnation=5)),
+            id="a voter that asks to join keeps its vote",
+        ),
+        pytest.param(AddLearner(Member("b", "host:2", False)), THREE, id="added once more"),
+        pytest.param(
+            AddLearner(Member("d", "host:4", False, True)),
+            THREE.with_member(Member("d", "host:4", False, True)),
+            id="a new one that wants a vote",
+        ),
+    ],
+)
+def test_what_an_operator_changes(change, expected):
+    """The rest stays as it is; what is so already stays as it is too."""
+    assert expected == changed(THREE, change)
+
+
+def test_a_learner_may_be_added_as_a_voter_later():
+    """The first order was for a learner, the second one wants a vote."""
+    learner = Configuration((A, replace(B, wants_vote=False)))
+    assert Configuration((A, B)) == changed(learner, AddLearner(Member("b", "host:2", False, True)))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "text"),
+    [
+        (AddLearner(Member("b", "host:2", False, False, 8)), IdReused, "new NODE_ID"),
+        (Relocate("b", "host:9", 8), IdReused, "bring that directory back"),
+        (AddLearner(Member("gone", "host:9", False)), IdReused, "was removed"),
+        (Demote("x"), UnknownMember, "'x'"),
+        (Remove("x"), UnknownMember, "'x'"),
+        (Demote("a"), MembershipError, "'a' is the last voter"),
+        (Remove("a"), MembershipError, "'a' is the last voter"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, str) else None,
+)
+def test_what_would_harm_is_refused(change, error, text):
+    """Two disks under one id, an id that was removed, a cluster without a voter (P70, P71)."""
+    with pytest.raises(error, match=text):
+        changed(PRESENT, change)
+
+
 def test_members_stand_in_order_and_are_found():
     """Equal members give equal bytes, in whatever order they came."""
     both = Configuration().with_member(B).with_member(A)
@@ -102,6 +173,7 @@ def test_history_follows_the_log():
     assert not history.append(entry(2))
     assert history.append(entry(3, two))
     assert (history.latest, history.latest_index) == (two, 3)
+    assert [Configuration(), one, one, two] == [history.at(index)[1] for index in range(4)]
     assert not history.cut(4)
     assert history.cut(3)
     assert (history.latest, history.latest_index) == (one, 1)

@@ -30,6 +30,7 @@ from tinyraft.node.clock import Clock
 from tinyraft.node.lanes import BulkLane, ControlLane
 from tinyraft.node.peers import Peers
 from tinyraft.node.shipment import Shipments
+from tinyraft.node.sightings import Sightings
 
 B = NodeId("b")
 
@@ -367,9 +368,11 @@ class Table:
         self.links: list[FakeLink] = []
         self.core = make_core("a", "a", "b", "c")
         self.deaths: list[object] = []
+        self.sightings = Sightings(NodeId("a"))
         self.peers = Peers(
             me=NodeId("a"),
             connect=self.connect,
+            sightings=self.sightings,
             turn=lambda event: event(self.core),
             fetch=nothing,
             shipments=Shipments(empty_shelf()),

@@ -7,9 +7,11 @@ from typing import Any
 
 from tests.cluster import empty_shelf
 from tests.node.cores import configuration, make_core
+from tinyraft.core.entry import NodeId
 from tinyraft.logs import Log
 from tinyraft.node.peers import Peers
 from tinyraft.node.shipment import Shipments
+from tinyraft.node.sightings import Sightings
 
 
 class SilentLink:
@@ -43,6 +45,7 @@ def test_a_peer_that_comes_behind_the_goodbye_ends_too() -> None:
     peers = Peers(
         me=make_core("a", "a", "b").me,
         connect=lambda node, address: SilentLink(),  # type: ignore[arg-type,return-value]
+        sightings=Sightings(NodeId("a")),
         turn=lambda event: None,
         fetch=lambda after, to, max_bytes: [],
         shipments=Shipments(empty_shelf()),

@@ -54,6 +54,11 @@ class Configuration:
         others = (m for m in self.members if m.id != member.id)
         return replace(self, members=tuple(sorted((*others, member), key=lambda m: m.id)))
 
+    def without(self, node: NodeId) -> Configuration:
+        """Take *node* out for ever."""
+        members = tuple(m for m in self.members if m.id != node)
+        return replace(self, members=members, removed=(*self.removed, node))
+
     def encode(self) -> bytes:
         """Write it as the command of a configuration entry."""
         members = [[m.id, m.address, m.voter, m.wants_vote, m.incarnation] for m in self.members]
@@ -110,35 +115,99 @@ class Promote:
 
 
 @dataclass(slots=True, frozen=True)
+class Demote:
+    """Take a voter's vote away; it stays as a learner that wants none."""
+
+    id: NodeId
+
+
+@dataclass(slots=True, frozen=True)
+class Remove:
+    """Take a member out. Its id is refused for ever."""
+
+    id: NodeId
+
+
+@dataclass(slots=True, frozen=True)
 class Relocate:
-    """Dial a member elsewhere from now on."""
+    """Dial a member elsewhere from now on; a data directory not yet known is noted."""
 
     id: NodeId
     address: str
+    incarnation: int = 0
 
 
-Change: TypeAlias = AddLearner | Promote | Relocate
+Change: TypeAlias = AddLearner | Promote | Demote | Remove | Relocate
 
 
 def changed(present: Configuration, change: Change) -> Configuration:
-    """Work out what *present* becomes.
+    """Work out what *present* becomes: *present* itself when it is so already.
 
     Raises:
         IdReused: The new member's id is taken, or was removed.
         UnknownMember: Nobody has that id.
-        MembershipError: The address belongs to another member.
+        MembershipError: The address belongs to another member, or no voter would be left.
     """
     match change:
         case AddLearner(member):
             if member.id in present.removed or present.get(member.id):
-                raise IdReused(f"the id {member.id!r} was used before; start with a new NODE_ID")
+                return added_again(present, member)
             refuse_taken(present, member.id, member.address)
             return present.with_member(replace(member, voter=False))
         case Promote(node):
             return present.with_member(replace(known(present, node), voter=True, wants_vote=False))
-        case Relocate(node, address):
+        case Demote(node):
+            demoted = replace(known(present, node), voter=False, wants_vote=False)
+            refuse_last_vote(present, node)
+            return present.with_member(demoted)
+        case Remove(node):
+            if node in present.removed:
+                return present
+            known(present, node)
+            refuse_last_vote(present, node)
+            return present.without(node)
+        case Relocate(node, address, incarnation):
             refuse_taken(present, node, address)
-            return present.with_member(replace(known(present, node), address=address))
+            member = known(present, node)
+            refuse_another_disk(member, incarnation)
+            number = member.incarnation or incarnation
+            return present.with_member(replace(member, address=address, incarnation=number))
+
+
+def added_again(present: Configuration, member: Member) -> Configuration:
+    """Add somebody who is there: by an operator first, then by itself, or once more.
+
+    A learner that is added as a voter now wants its vote.
+    """
+    there = present.get(member.id)
+    if there is None:
+        raise IdReused(f"the id {member.id!r} was removed; start the node with a new NODE_ID")
+    refuse_another_disk(there, member.incarnation)
+    if there.address != member.address:
+        raise IdReused(
+            f"the id {member.id!r} is that of the member at {there.address}; a node that moves"
+            " announces its new address itself, a new one needs a new NODE_ID"
+        )
+    wants_vote = there.wants_vote or (member.wants_vote and not there.voter)
+    number = there.incarnation or member.incarnation
+    return present.with_member(replace(there, wants_vote=wants_vote, incarnation=number))
+
+
+def refuse_another_disk(member: Member, incarnation: int) -> None:
+    """Refuse a data directory that is not the one *member* is known with."""
+    if incarnation and member.incarnation not in (0, incarnation):
+        raise IdReused(
+            f"{member.id} is a member with another data directory: bring that directory back, or"
+            " start with an empty one and a new NODE_ID"
+        )
+
+
+def refuse_last_vote(present: Configuration, node: NodeId) -> None:
+    """Refuse to take the last vote away: nobody could decide anything any more."""
+    if present.voters == {node}:
+        raise MembershipError(
+            f"{node!r} is the last voter: add another voter first, and wait until it votes"
+        )
 
 
 def known(present: Configuration, node: NodeId) -> Member:
@@ -171,7 +240,10 @@ class History:
         self._past = [(index, configuration)]
 
     def at(self, index: Index) -> tuple[Index, Configuration]:
-        """Tell which one the log holds at *index*, and where its entry stands."""
+        """Tell where the one stands that was in force at *index*, and which it is.
+
+        With the commit index, that is the committed one.
+        """
         return next(past for past in reversed(self._past) if past[0] <= index)
 
     def compact(self, index: Index) -> None:

@@ -55,12 +55,20 @@ from tinyraft.core.messages import (
     TimeoutNowReply,
     VoteReply,
 )
+from tinyraft.core.quorum import has_quorum
 from tinyraft.core.replication import accept, behind_base, refusal
 from tinyraft.core.role import Role
 from tinyraft.core.snapshot import Snapshot
 from tinyraft.core.terms import Terms
 from tinyraft.core.wakefulness import Wakefulness
-from tinyraft.errors import ChangeInProgress, MembershipError, NotCaughtUp, NotLeader, Overloaded
+from tinyraft.errors import (
+    ChangeInProgress,
+    ConfigurationChanged,
+    MembershipError,
+    NotCaughtUp,
+    NotLeader,
+    Overloaded,
+)
 
 STARVED_SPANS = 2  # in a row end an office: one may be a stall of the whole machine
 RELUCTANCE = 4  # timeouts that a node whose module failed lets pass before it campaigns
@@ -133,6 +141,7 @@ class Raft:
         self.is_reluctant = False
         self.wakefulness = Wakefulness(election_ticks=settings.election_ticks)
         self._handed_over = False  # by a leader whose successor is not known yet
+        self.is_removed = False  # that is committed, or a peer where it is said so
         self.ticks = 0
         self.candidacy: Candidacy | None = None
         self._timeout_now: NodeId | None = None
@@ -149,6 +158,11 @@ class Raft:
     def configuration(self) -> Configuration:
         """The configuration in force: the latest in the log, committed or not (4.1)."""
         return self.history.latest
+
+    @property
+    def committed_configuration(self) -> Configuration:
+        """The latest configuration that is known to be committed."""
+        return self.history.at(self.commit_index)[1]
 
     @property
     def is_voter(self) -> bool:
@@ -184,8 +198,14 @@ class Raft:
         expired = self.timer.tick()
         if self.candidacy is not None and self.ticks % self.settings.heartbeat_ticks == 0:
             self.candidacy.ask_again()
-        if expired and self.is_voter and not self._disk_stalls() and self._dares():
+        if expired and not self._may_campaign() and self.leader_id is not None:
+            self._note("leader_lost", leader=self.leader_id)
+            self.leader_id = None
+        if expired and self._may_campaign() and not self._disk_stalls() and self._dares():
             self._pre_campaign()
+
+    def _may_campaign(self) -> bool:
+        return self.is_voter and not self.is_removed
 
     def overslept(self, ticks: int) -> None:
         """The next tick comes *ticks* late. A follower's timer and lease don't count them.
@@ -256,6 +276,17 @@ class Raft:
         """An append to *peer* was not answered: what was in flight is sent again."""
         if self.leadership is not None and peer in self.leadership.progress:
             self.leadership.progress[peer].lost()
+
+    def learn_removed(self, *, by: NodeId | str) -> None:
+        """*by*, who has that committed, says that this member was removed: never campaign again.
+
+        A member that is removed gets nothing more of the log, so it may never read it there.
+        """
+        if not self.is_removed:
+            self.is_removed = True
+            self._note("removed", by=by)
+            if self.candidacy is not None:
+                self._follow(self.term, None)
 
     def peer_lost(self, peer: NodeId, *, term: Term) -> None:
         """The leader's process died: don't wait for its silence to last. Only liveness changes."""
@@ -476,23 +507,43 @@ class Raft:
             )
         return self._append(leadership, EntryKind.COMMAND, commands, time_us=time_us)
 
-    def change_members(self, change: Change) -> Proposed:
-        """Append a configuration that differs by one member (4.1).
+    def change_members(self, change: Change, *, expect: Index | None = None) -> Proposed | None:
+        """Append a configuration that differs by one member (4.1); None when it is so already.
 
         Raises:
             NotLeader: Another member leads, or leadership is being handed over.
             ChangeInProgress: The last change, or this term's no-op, is not committed yet.
+            ConfigurationChanged: The configuration in force is not that of the entry *expect*.
             NotCaughtUp: The learner lacks too much of the log, or is not heard.
             MembershipError: The change makes no sense; the subclass says why.
         """
         leadership = self._open_leadership_or_refuse()
         if max(self.history.latest_index, leadership.noop_index) > self.commit_index:
             raise ChangeInProgress(f"{self.me} waits for an earlier change to be committed")
+        if expect not in (None, self.history.latest_index):
+            raise ConfigurationChanged(
+                f"the configuration is that of entry {self.history.latest_index}, not of entry"
+                f" {expect}: look at the members again"
+            )
         configuration = changed(self.configuration, change)
+        if configuration == self.configuration:
+            return None
         if isinstance(change, Promote) and not leadership.may_vote(change.id):
             raise NotCaughtUp(f"{change.id} lacks too much of the log or is down; no vote yet")
+        self._refuse_to_strand(leadership, configuration)
         self._note("members_change", change=change)
         return self._append(leadership, EntryKind.CONFIGURATION, [configuration.encode()])
+
+    def _refuse_to_strand(self, leadership: Leadership, configuration: Configuration) -> None:
+        """Refuse to take a vote away when those who are left could not commit even that (P71)."""
+        voters = configuration.voters
+        silent = {v for v in voters if v != self.me and not leadership.is_heard(v)}
+        if voters < self.configuration.voters and not has_quorum(voters, voters - silent):
+            raise MembershipError(
+                f"the voters left would be {', '.join(sorted(voters))}, and of these"
+                f" {', '.join(sorted(silent))} is silent: nothing could be committed any more."
+                " Start it, or remove it first"
+            )
 
     def transfer(self, to: NodeId | None = None) -> NodeId:
         """Hand leadership to *to*, or to the voter who has most of the log (3.10).
@@ -598,6 +649,8 @@ class Raft:
 
     def _advance(self, leadership: Leadership) -> None:
         self._commit(leadership.committable(self.commit_index))
+        if not self.is_voter and self.commit_index >= self.history.latest_index:
+            self._resign(leadership, "it is a voter no more")
 
     def _hand_over_when_ready(self, leadership: Leadership) -> None:
         if leadership.transfer is not None and leadership.transfer_is_ready():
@@ -611,7 +664,8 @@ class Raft:
     # --- handing over, stepping down --------------------------------------------------------
 
     def _step_timeout_now(self, request: TimeoutNow, sender: NodeId) -> Reply:
-        if self._hear_leader(request.term, sender) and self.is_voter and not self._disk_stalls():
+        current = self._hear_leader(request.term, sender)
+        if current and self._may_campaign() and not self._disk_stalls():
             self._campaign(by_transfer=True)
         return TimeoutNowReply(term=self.term)
 
@@ -719,6 +773,8 @@ class Raft:
             self.leadership.committed(self._uncommitted(index))
         self.commit_index = index
         self._commits = self._commit_moved = True
+        if self.me in self.configuration.removed and self.me in self.history.at(index)[1].removed:
+            self.learn_removed(by=self.me)
         self.log.spare_memory(index)
 
     def _uncommitted(self, to: Index) -> list[Entry]:
@@ -746,6 +802,8 @@ class Raft:
         leadership = self._leadership_or_refuse()
         if leadership.transfer is not None:
             raise self.not_leader(f"is handing leadership to {leadership.transfer.to}")
+        if not self.is_voter:
+            raise self.not_leader("is a voter no more and leaves its office")
         return leadership
 
     def _note(self, name: str, **facts: object) -> None:

@@ -7,24 +7,17 @@ refused with the leader's address; success is never said of a command that was d
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import monotonic
 from typing import Any
 
-from tinyraft.addresses import dialled
-from tinyraft.core.configuration import AddLearner, Change, Configuration, Member, Relocate
-from tinyraft.core.entry import NodeId, Term
+from tinyraft.core.entry import Term
 from tinyraft.core.messages import Reply, Request
 from tinyraft.core.status import Status
 from tinyraft.errors import (
     ApplyTimeout,
-    ChangeInProgress,
     CommandTooLarge,
-    ConfigError,
-    IdReused,
-    MembershipError,
     ModuleFailed,
     NodeRemoved,
     NoQuorum,
@@ -34,11 +27,12 @@ from tinyraft.errors import (
     TinyraftError,
     WrongCluster,
 )
+from tinyraft.node.membership import Membership, known_leader, other_disk, removed_ids, was_removed
 from tinyraft.node.node import Node
 from tinyraft.node.waiters import Waiter
 from tinyraft.storage.data_dir import Identity
-from tinyraft.transport.envelope import ID, Envelope, Malformed, shown
-from tinyraft.transport.remote import Applied, Joined, JoinOrder, Remote
+from tinyraft.transport.envelope import Envelope, shown
+from tinyraft.transport.remote import Applied, Remote
 from tinyraft.transport.service import Outcome
 
 MAX_TERM_JUMP = 2**32  # one forged message must not use up the terms for ever
@@ -65,6 +59,7 @@ class Gate:
         identity: Callable[[], Identity],
         address: str,
         remote: Remote,
+        membership: Membership,
         module_query: Callable[[bytes], bytes] | None,
         max_command_bytes: int,
     ) -> None:
@@ -73,6 +68,7 @@ class Gate:
         self._identity = identity
         self.address = address
         self._remote = remote
+        self.membership = membership
         self._module_query = module_query
         self._max_command_bytes = max_command_bytes
 
@@ -101,14 +97,12 @@ class Gate:
                 f" {identity.node_id}: an address is used twice"
             )
         configuration = self._node.configuration()
-        if envelope.sender in configuration.removed:
-            raise NodeRemoved(f"{envelope.sender} was removed; start it with a new NODE_ID")
-        member = configuration.get(envelope.sender)
+        sender = envelope.sender
+        if sender in configuration.removed and sender in self._node.look(removed_ids):
+            raise was_removed(sender)
+        member = configuration.get(sender)
         if member is not None and member.incarnation not in (0, envelope.incarnation):
-            raise IdReused(
-                f"{envelope.sender} speaks from another data directory than the member of that"
-                " id: start it with a new NODE_ID, or bring its directory back"
-            )
+            raise other_disk(sender)
 
     def receive(self, request: Request, envelope: Envelope, *, timeout: float) -> Reply:
         """Take a peer's request; block until the disk vouches for the reply."""
@@ -136,6 +130,7 @@ class Gate:
             ModuleError: The module raised something else.
         """
         self.check_size(command)
+        self.refuse_if_removed()
         deadline = monotonic() + timeout
         while True:
             if self._node.leads:
@@ -144,7 +139,7 @@ class Gate:
                 except NotLeader:
                     if self._node.leads:
                         raise  # it hands its leadership over
-            elif leader := self._known_leader():
+            elif leader := known_leader(self._node):
                 address, refusal = leader
                 if forwarded:
                     raise refusal
@@ -186,6 +181,19 @@ class Gate:
             for waiter in waiters:
                 waiter.resolve(None, error)
 
+    def refuse_if_removed(self) -> None:
+        """Refuse to take commands for a cluster that this node no longer belongs to.
+
+        Raises:
+            NodeRemoved: It does not.
+        """
+        if self._node.is_removed:
+            raise NodeRemoved(
+                f"{self._node.me} was removed from the cluster and takes no commands: send them to"
+                " a member, and start this node with an empty data directory and a new NODE_ID to"
+                " bring it back"
+            )
+
     def check_size(self, command: bytes) -> None:
         """Refuse what is too long.
 
@@ -201,85 +209,8 @@ class Gate:
             " (RAFT_MAX_COMMAND_BYTES)"
         )
 
-    def _known_leader(self) -> tuple[str, NotLeader] | None:
-        leader, address, term = self._node.leader()
-        if leader is None or not address or leader == self._node.me:
-            return None
-        text = f"{self._node.me} does not lead; leader: {leader} at {address}, term {term}"
-        return address, NotLeader(text, leader_id=leader, leader_address=address, term=term)
-
     def _can_decide(self) -> bool:
-        return self._node.leads or self._known_leader() is not None
-
-    # --- membership ---------------------------------------------------------------------------
-
-    def join(self, order: JoinOrder, *, timeout: float, forwarded: bool) -> Joined:
-        """Let a node in, or dial it elsewhere from now on; block until that is committed.
-
-        Raises:
-            MembershipError: Refused; the subclass says why.
-            NotStarted: This node has not joined a cluster itself.
-            NotLeader: Another member leads, and this call was forwarded already.
-            NoQuorum: No leader is known, or it could not commit the change in time.
-        """
-        address = checked_address(order.address)
-        if order.node_id and not ID.fullmatch(order.node_id):
-            raise Malformed(f"node_id {shown(order.node_id)} is no id")
-        identity = self._identity()
-        if not identity.cluster_id:  # who asks has better addresses: don't make it wait here
-            raise NotStarted(f"{identity.node_id} has not finished joining itself")
-        deadline = monotonic() + timeout
-        while True:
-            if self._node.leads:
-                try:
-                    return self._join_here(order, address, deadline=deadline)
-                except ChangeInProgress:
-                    pass  # one change at a time: after the present one
-                except NotLeader:
-                    if forwarded:
-                        raise
-            elif leader := self._known_leader():
-                where, refusal = leader
-                if forwarded:
-                    raise refusal
-                return self._remote.join(
-                    where, order, timeout=deadline - monotonic(), forward=False
-                )
-            left = deadline - monotonic()
-            if left <= 0 or self._node.is_stopping:
-                raise NoQuorum(f"{self._node.me} could not commit the change in {timeout:.3g} s")
-            self._node.wait_for_news(min(left, 0.02))
-
-    def _join_here(self, order: JoinOrder, address: str, *, deadline: float) -> Joined:
-        identity, configuration = self._identity(), self._node.configuration()
-        if order.cluster_id not in ("", identity.cluster_id):
-            raise WrongCluster(
-                f"{shown(order.node_id)} belongs to cluster {shown(order.cluster_id)}, this is"
-                f" cluster {identity.cluster_id}: check RAFT_JOIN and RAFT_DATA_DIR"
-            )
-        node = NodeId(order.node_id) if order.node_id else assigned(configuration, address)
-        index = 0
-        change = self._change_for(order, node, address, configuration)
-        if change is not None:
-            waiter = Waiter()
-            self._node.change_members(change, waiter)
-            waiter.wait(deadline - monotonic())
-            index = waiter.index
-        leader, _, term = self._node.leader()
-        return Joined(node, leader or "", term, identity.cluster_id, index)
-
-    def _change_for(
-        self, order: JoinOrder, node: NodeId, address: str, configuration: Configuration
-    ) -> Change | None:
-        member = configuration.get(node)
-        if member is None:
-            return AddLearner(Member(node, address, False, order.wants_vote, order.incarnation))
-        if order.incarnation and member.incarnation not in (0, order.incarnation):
-            raise IdReused(
-                f"{node} is a member with another data directory: bring that directory back, or"
-                " start with an empty one and a new NODE_ID"
-            )
-        return None if member.address == address else Relocate(node, address)
+        return self._node.leads or known_leader(self._node) is not None
 
     # --- reads --------------------------------------------------------------------------------
 
@@ -322,23 +253,3 @@ class Gate:
             ("tinyraft-leader-address", address),
             ("tinyraft-leader-term", str(term)),
         )
-
-
-def checked_address(address: str) -> str:
-    """Return *address* in the form that is dialled.
-
-    Raises:
-        MembershipError: It is no address.
-    """
-    try:
-        return dialled(address)
-    except ConfigError as error:
-        raise MembershipError(f"advertise_addr: {error}") from None
-
-
-def assigned(configuration: Configuration, address: str) -> NodeId:
-    """Choose an id for a node without one: the same again for the same address."""
-    for member in configuration.members:
-        if member.address == address:
-            return member.id
-    return NodeId(str(uuid.uuid4()))

@@ -39,6 +39,7 @@ from tinyraft.node.lanes import APPEND_BYTES
 from tinyraft.node.loop import Launch, Part, Running, in_thread
 from tinyraft.node.peers import Connect, Peers
 from tinyraft.node.shipment import PIECE_BYTES, Shipments
+from tinyraft.node.sightings import Sightings
 from tinyraft.node.snapshotter import POLICY, Compacting, SnapshotPolicy, Snapshotter
 from tinyraft.node.ticker import Ticker, tick_seconds
 from tinyraft.node.waiters import Waiter, Waiters
@@ -55,6 +56,7 @@ WARNINGS = {
     "peer_log_went_back",
     "starved",
     "resigns",
+    "removed",
 }
 DEBUG = {"voted"}
 
@@ -105,6 +107,7 @@ class Node:
             max_commands=raft.settings.max_pending_commands,
             max_bytes=raft.settings.max_pending_bytes,
         )
+        self.sightings = Sightings(raft.me)
         self.waiters = Waiters()
         self.writer = Writer(journal, on_synced=self._synced)
         self.applier = Applier(
@@ -133,6 +136,7 @@ class Node:
         self._peers = Peers(
             me=raft.me,
             connect=connect,
+            sightings=self.sightings,
             turn=self.turn,
             fetch=self._read,
             shipments=shipments,
@@ -233,6 +237,7 @@ class Node:
 
     def _tick(self, overslept: int) -> None:
         configuration: Configuration | None = None
+        moved = self.sightings.take_news()
 
         def event(raft: Raft) -> None:
             nonlocal configuration
@@ -240,6 +245,8 @@ class Node:
                 raft.overslept(overslept)
             raft.tick()
             configuration, self._configuration = self._configuration, None
+            if moved:
+                configuration = raft.configuration
 
         self.turn(event)
         if configuration is not None:
@@ -339,19 +346,30 @@ class Node:
         for waiter in waiters:
             waiter.resolve(None, NotLeader(f"{self.me} does not work any more: {self.failure}"))
 
-    def change_members(self, change: Change, waiter: Waiter) -> Proposed:
-        """Append a change of membership; *waiter* is answered when it is committed."""
+    def change_members(
+        self, change: Change, waiter: Waiter, *, expect: Index | None = None
+    ) -> None:
+        """Append a change of membership; *waiter* is answered when it is committed.
 
-        def event(raft: Raft) -> Proposed:
+        When it is so already, that is at once, with the index of the present configuration.
+        """
+
+        def event(raft: Raft) -> Proposed | None:
             self._refuse_if_leaving(raft)
-            proposed = raft.change_members(change)
-            self.waiters.add([waiter], first=proposed.first, term=proposed.term)
+            proposed = raft.change_members(change, expect=expect)
+            if proposed is not None:
+                self.waiters.add([waiter], first=proposed.first, term=proposed.term)
+            else:
+                waiter.index = raft.history.latest_index
+                waiter.term = raft.log.term_at(waiter.index)
             return proposed
 
         try:
-            return self.turn(event)
+            proposed = self.turn(event)
         except (ServerStopped, StorageError, NotStarted) as error:  # raised before the event
             raise NotLeader(f"{self.me} does not work any more: {error}") from error
+        if proposed is None:
+            waiter.resolve(None, None)
 
     def read(self, function: Callable[[Module], T]) -> T:
         """Run *function* on the module under the mutex: as stale as this node is."""
@@ -361,7 +379,21 @@ class Node:
         """Tell who leads, where that is dialled, and in which term."""
         with self._lock:
             raft = self._raft
-            return raft.leader_id, raft.configuration.address_of(raft.leader_id), raft.term
+            return raft.leader_id, self._address_of(raft, raft.leader_id), raft.term
+
+    def _address_of(self, raft: Raft, node: NodeId | None) -> str:
+        member = raft.configuration.get(node)
+        return self.sightings.address_of(member) if member else ""
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether this node was removed from its cluster."""
+        return self._raft.is_removed
+
+    def look(self, at: Callable[[Raft], T]) -> T:
+        """Look *at* the core without changing it, also when the node has failed."""
+        with self._lock:
+            return at(self._raft)
 
     @property
     def leads(self) -> bool:
@@ -384,15 +416,19 @@ class Node:
                 role=raft.role,
                 term=raft.term,
                 leader_id=raft.leader_id or "",
-                leader_address=raft.configuration.address_of(raft.leader_id),
+                leader_address=self._address_of(raft, raft.leader_id),
                 commit_index=commit,
                 last_applied=applied,
                 last_index=log.last_index,
                 durable_index=log.durable_index,
                 members=raft.configuration.members,
-                is_ready=current and self._ready_term == raft.term and self.failure is None,
+                is_ready=current
+                and self._ready_term == raft.term
+                and self.failure is None
+                and not raft.is_removed,
                 failed=str(self.failure or ""),
                 incarnation=0,
+                removed=raft.is_removed,
             )
 
     def configuration(self) -> Configuration:

@@ -19,6 +19,7 @@ from tinyraft.node.clock import CLOCK, Clock
 from tinyraft.node.lanes import APPEND_BYTES, BulkLane, ControlLane, Fetch, PeerLink, Turn
 from tinyraft.node.loop import Died, Launch, Running, in_thread
 from tinyraft.node.shipment import Shipments
+from tinyraft.node.sightings import Sightings
 
 
 class Connect(Protocol):
@@ -52,6 +53,7 @@ class Peers:
         *,
         me: NodeId,
         connect: Connect,
+        sightings: Sightings,
         turn: Turn,
         fetch: Fetch,
         shipments: Shipments,
@@ -65,6 +67,7 @@ class Peers:
         """Begin with nobody."""
         self._me = me
         self._connect = connect
+        self._sightings = sightings
         self._turn = turn
         self._fetch = fetch
         self._shipments = shipments
@@ -79,7 +82,8 @@ class Peers:
 
     def reconcile(self, configuration: Configuration, raft: Raft) -> None:
         """Serve exactly the members of *configuration*. Does not wait for the threads that end."""
-        wanted = {m.id: m.address for m in configuration.members if m.id != self._me}
+        where = self._sightings.address_of
+        wanted = {m.id: where(m) for m in configuration.members if m.id != self._me}
         peers = dict(self._peers)
         for node, peer in self._peers.items():
             if wanted.get(node) != peer.address:
@@ -111,7 +115,7 @@ class Peers:
             turn=self._turn,
             log=self._log,
             timeout=max(0.1, self._election_timeout / 2),
-            silent_too_long=bulk.break_off,
+            silent_too_long=lambda: self._is_silent(node, bulk),
             clock=self._clock,
         )
         prefix = f"tinyraft-{self._me}"
@@ -120,6 +124,11 @@ class Peers:
             self._launch(f"{prefix}-bulk-{node}", bulk, died=self._died),
         )
         return Peer(address, link, control, bulk, loops)
+
+    def _is_silent(self, node: NodeId, bulk: BulkLane) -> None:
+        """*node* was not heard for an election timeout: perhaps it is not where it was seen."""
+        bulk.break_off()
+        self._sightings.doubt(node)
 
     def ring_control(self, nodes: Iterable[NodeId]) -> None:
         """Wake the control lanes of *nodes*. Called under the core's lock."""

@@ -15,9 +15,10 @@ A line of output starts with the member that did it:
     1 note became_leader term=2                        a notice
 
 Entries are ``index/term:command``, ``index/term noop`` or ``index/term config(1 2 ~3 ~+4)``: a
-learner has a tilde, one that wants a vote a plus behind it. Members are called by number. Disks
-sync at once unless told to hold. ``quietly`` before a command, and ``run``, print only what
-changed, not what was said. Timers are not random: member *n* draws *n - 1* above the minimum.
+learner has a tilde, one that wants a vote a plus behind it, a removed id a minus. Members are
+called by number. Disks sync at once unless told to hold. ``quietly`` before a command, and
+``run``, print only what changed, not what was said. Timers are not random: member *n* draws
+*n - 1* above the minimum.
 """
 
 from __future__ import annotations
@@ -25,7 +26,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from tinyraft.core.configuration import AddLearner, Member, Promote, Relocate
+from tinyraft.core.configuration import (
+    AddLearner,
+    Change,
+    Demote,
+    Member,
+    Promote,
+    Relocate,
+    Remove,
+)
 from tinyraft.core.effects import HardState, Held, InSnapshot, Mark, OnDisk, Synced, Write
 from tinyraft.core.entry import Entry, EntryKind, Index, NodeId
 from tinyraft.core.messages import (
@@ -375,19 +384,35 @@ class Cluster:
     def do_join(self, name: str, new: str, *words: str) -> None:
         """Ask *name* to take *new* in as a learner; ``wants_vote``."""
         member = Member(NodeId(new), f"host{new}", False, "wants_vote" in words)
-        self._change(name, AddLearner(member))
+        self._change(name, AddLearner(member), *words)
 
-    def do_promote(self, name: str, learner: str) -> None:
-        """Ask *name* to give *learner* its vote."""
-        self._change(name, Promote(NodeId(learner)))
+    def do_promote(self, name: str, learner: str, *words: str) -> None:
+        """Ask *name* to give *learner* its vote; ``expect=7``, here and in what follows."""
+        self._change(name, Promote(NodeId(learner)), *words)
+
+    def do_demote(self, name: str, voter: str, *words: str) -> None:
+        """Ask *name* to take *voter*'s vote away."""
+        self._change(name, Demote(NodeId(voter)), *words)
+
+    def do_remove(self, name: str, node: str, *words: str) -> None:
+        """Ask *name* to take *node* out."""
+        self._change(name, Remove(NodeId(node)), *words)
+
+    def do_removed(self, name: str, by: str) -> None:
+        """Tell *name*, in the name of *by*, that it was removed."""
+        machine = self.machines[NodeId(name)]
+        machine.raft.learn_removed(by=NodeId(by))
+        self._pump(machine)
 
     def do_relocate(self, name: str, node: str, address: str) -> None:
         """Ask *name* to dial *node* elsewhere."""
         self._change(name, Relocate(NodeId(node), address))
 
-    def _change(self, name: str, change: AddLearner | Promote | Relocate) -> None:
+    def _change(self, name: str, change: Change, *words: str) -> None:
         machine = self.machines[NodeId(name)]
-        machine.raft.change_members(change)
+        expect = next((int(w[7:]) for w in words if w.startswith("expect=")), None)
+        if machine.raft.change_members(change, expect=expect) is None:
+            self.print(f"{name} note unchanged")
         if isinstance(change, AddLearner) and change.member.id not in self.machines:
             self._add(change.member.id)
         self._pump(machine)

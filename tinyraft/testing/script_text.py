@@ -57,19 +57,21 @@ class ScriptError(Exception):
 
 
 def show_configuration(configuration: Configuration) -> str:
-    """Name the members: ``1 2 ~3 ~+4``."""
-    return " ".join(
+    """Name the members: ``1 2 ~3 ~+4``, and behind them who was removed: ``-5``."""
+    members = " ".join(
         ("" if m.voter else "~+" if m.wants_vote else "~") + m.id for m in configuration.members
     )
+    return members + "".join(f" -{node}" for node in configuration.removed)
 
 
 def read_configuration(text: str) -> Configuration:
     """Read what `show_configuration` wrote."""
     members = (
         Member(NodeId(name), f"host{name}", not sign, "+" in sign)
-        for sign, name in re.findall(r"(~?\+?)(\w+)", text)
+        for sign, name in re.findall(r"(?<!\S)(~?\+?)(\w+)", text)
     )
-    return Configuration(tuple(members))
+    removed = (NodeId(name) for name in re.findall(r"(?<!\S)-(\w+)", text))
+    return Configuration(tuple(members), tuple(removed))
 
 
 def show_entry(entry: Entry) -> str:

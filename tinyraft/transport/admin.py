@@ -11,10 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
-from tinyraft.core.configuration import Member
-from tinyraft.core.entry import NodeId
 from tinyraft.core.role import Role
 from tinyraft.core.status import Status
+from tinyraft.transport.members import decode_members
 from tinyraft.transport.options import caller_options
 from tinyraft.wire import raft_pb2 as pb
 from tinyraft.wire.raft_pb2_grpc import RaftAdminV1Stub
@@ -51,10 +50,11 @@ def decode(answer: pb.StatusResponse) -> Status:
         last_applied=answer.last_applied,
         last_index=answer.last_index,
         durable_index=answer.durable_index,
-        members=tuple(Member(NodeId(m.id), m.address, m.voter) for m in answer.members),
+        members=decode_members(answer.members),
         is_ready=answer.ready,
         failed=answer.failed,
         incarnation=answer.incarnation,
+        removed=answer.removed,
     )
 
 

@@ -14,9 +14,13 @@ from threading import Lock
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from tinyraft.core.configuration import Change
 from tinyraft.core.entry import Index, NodeId, Term
 from tinyraft.errors import NotStarted
+from tinyraft.transport import announce
+from tinyraft.transport.announce import Announcement, Answer
 from tinyraft.transport.envelope import PROTOCOL
+from tinyraft.transport.members import encode_change
 from tinyraft.transport.options import Options
 from tinyraft.transport.statuses import from_rpc_error
 from tinyraft.wire import raft_pb2 as pb
@@ -113,6 +117,42 @@ class Remote:
         return Joined(
             answer.assigned_id, answer.leader_id, answer.term, answer.cluster_id, answer.index
         )
+
+    def announce(self, address: str, announcement: Announcement, *, timeout: float) -> Answer:
+        """Tell the node at *address* where this one is, and hear what it knows.
+
+        Raises:
+            TinyraftError: What the other node answered, or `MaybeApplied` without an answer.
+        """
+        stub = RaftServiceV1Stub(self._channel(address))
+        with answers():
+            answer = stub.Announce(announce.encode(announcement), timeout=timeout)
+        return announce.decode_answer(answer)
+
+    def change(
+        self, address: str, change: Change, *, expect: Index | None, timeout: float
+    ) -> Index:
+        """Pass a change of members on to the leader at *address*.
+
+        Raises:
+            TinyraftError: What the leader answered, or `MaybeApplied` without an answer.
+        """
+        message = encode_change(change, expect=expect)
+        stub = RaftAdminV1Stub(self._channel(address))
+        with answers():
+            return stub.ChangeMembers(message, timeout=timeout, metadata=self._metadata).index
+
+    def transfer(self, address: str, to: str, *, timeout: float) -> str:
+        """Let the leader at *address* hand its leadership over; return who has it then.
+
+        Raises:
+            TinyraftError: What the leader answered, or `MaybeApplied` without an answer.
+        """
+        message = pb.TransferLeadershipRequest(to=to)
+        stub = RaftAdminV1Stub(self._channel(address))
+        with answers():
+            answer = stub.TransferLeadership(message, timeout=timeout, metadata=self._metadata)
+        return answer.leader_id
 
     def cluster_at(self, address: str, *, timeout: float) -> str:
         """Tell which cluster answers at *address*; "" when none does."""

@@ -18,12 +18,21 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tinyraft._version import __version__
+from tinyraft.core.configuration import Change
+from tinyraft.core.entry import Index
+from tinyraft.core.members import Members
 from tinyraft.core.messages import Reply, Request
 from tinyraft.core.role import Role
 from tinyraft.core.status import Status
 from tinyraft.errors import Overloaded, TinyraftError
-from tinyraft.transport import codec
+from tinyraft.transport import announce, codec
 from tinyraft.transport.envelope import Envelope, Malformed
+from tinyraft.transport.members import (
+    decode_change,
+    encode_configuration,
+    encode_member,
+    id_of,
+)
 from tinyraft.transport.pools import STREAMS, UNARY_CALLS, Pools
 from tinyraft.transport.remote import FORWARDED, Applied, Joined, JoinOrder
 from tinyraft.transport.statuses import TAKEN, to_answer_fields, to_status
@@ -71,8 +80,9 @@ class Gate(Protocol):
     ) -> None:
         """Propose numbered commands; *answer* is called for each."""
 
-    def join(self, order: JoinOrder, *, timeout: float, forwarded: bool) -> Joined:
-        """Let a node in; block until that is committed."""
+    @property
+    def membership(self) -> Membership:
+        """Who belongs to the cluster."""
 
     def query(self, request: bytes) -> tuple[bytes, int]:
         """Ask the module; return its answer and what was applied."""
@@ -82,6 +92,27 @@ class Gate(Protocol):
 
     def greeting(self) -> tuple[tuple[str, str], ...]:
         """Say which cluster this is, and where its leader."""
+
+
+class Membership(Protocol):
+    """What the handlers ask about members; `tinyraft.node.membership` says what each raises."""
+
+    def join(self, order: JoinOrder, *, timeout: float, forwarded: bool) -> Joined:
+        """Let a node in; block until that is committed."""
+
+    def announced(self, announcement: announce.Announcement) -> announce.Answer:
+        """Hear where a member is now."""
+
+    def members(self) -> Members:
+        """Tell who is there."""
+
+    def change(
+        self, change: Change, *, expect: Index | None, timeout: float, forwarded: bool
+    ) -> Index:
+        """Change one member; block until that is committed."""
+
+    def transfer(self, to: str, *, timeout: float, forwarded: bool) -> str:
+        """Hand leadership over; block until somebody has it."""
 
 
 class Service:
@@ -97,7 +128,11 @@ class Service:
     TimeoutNow: Any
     InstallSnapshot: Any
     Query: Any
+    Announce: Any
     Status: Any
+    Members: Any
+    ChangeMembers: Any
+    TransferLeadership: Any
 
     def __init__(self, gate: Callable[[], Gate], pools: Pools) -> None:
         """Host what *gate* gives, or answer what it raises."""
@@ -113,9 +148,17 @@ class Service:
             return in_pool(answering(unary.guarding(handler)), pools.unary)
 
         self.Apply = limited(lambda r, c: apply_rpc(gate(), r, c))
-        self.Join = limited(lambda r, c: join_rpc(gate(), r, c))
+        self.Join = limited(lambda r, c: join_rpc(gate().membership, r, c))
         self.Query = limited(lambda r, _c: query_rpc(gate(), r))
-        self.Status = in_pool(answering(lambda _r, _c: encode_status(gate().status())), pools.admin)
+        self.ChangeMembers = limited(lambda r, c: change_rpc(gate().membership, r, c))
+        self.TransferLeadership = limited(lambda r, c: transfer_rpc(gate().membership, r, c))
+
+        def at_once(handler: Callable[[Any], T]) -> Callable[[Any, Context], T]:
+            return in_pool(answering(lambda r, _c: handler(r)), pools.admin)
+
+        self.Status = at_once(lambda _r: encode_status(gate().status()))
+        self.Members = at_once(lambda _r: encode_configuration(gate().membership.members()))
+        self.Announce = at_once(lambda r: announce_rpc(gate().membership, r))
 
 
 def register(service: Service, server: grpc.Server) -> None:
@@ -409,7 +452,32 @@ def encode_outcome(outcome: Outcome) -> pb.StreamedAnswer:
     )
 
 
-def join_rpc(gate: Gate, message: pb.JoinRequest, context: Context) -> pb.JoinResponse:
+def announce_rpc(membership: Membership, message: pb.AnnounceRequest) -> pb.AnnounceResponse:
+    """Hear of a node that moved."""
+    return announce.encode_answer(membership.announced(announce.decode(message)))
+
+
+def change_rpc(
+    membership: Membership, message: pb.ChangeMembersRequest, context: Context
+) -> pb.ChangeMembersResponse:
+    """Change one member."""
+    change, expect = decode_change(message)
+    left, forwarded = time_left(context), is_forwarded(context)
+    index = membership.change(change, expect=expect, timeout=left, forwarded=forwarded)
+    return pb.ChangeMembersResponse(index=index)
+
+
+def transfer_rpc(
+    membership: Membership, message: pb.TransferLeadershipRequest, context: Context
+) -> pb.TransferLeadershipResponse:
+    """Hand leadership over."""
+    to = id_of(message.to) if message.to else ""
+    left, forwarded = time_left(context), is_forwarded(context)
+    leader = membership.transfer(to, timeout=left, forwarded=forwarded)
+    return pb.TransferLeadershipResponse(leader_id=leader)
+
+
+def join_rpc(membership: Membership, message: pb.JoinRequest, context: Context) -> pb.JoinResponse:
     """Let a node in."""
     if not message.HasField("requested_at"):
         raise Malformed("requested_at is missing")
@@ -420,7 +488,7 @@ def join_rpc(gate: Gate, message: pb.JoinRequest, context: Context) -> pb.JoinRe
         incarnation=message.incarnation,
         cluster_id=message.cluster_id,
     )
-    joined = gate.join(order, timeout=time_left(context), forwarded=is_forwarded(context))
+    joined = membership.join(order, timeout=time_left(context), forwarded=is_forwarded(context))
     now = Timestamp()
     now.GetCurrentTime()
     return pb.JoinResponse(
@@ -463,9 +531,10 @@ def encode_status(status: Status) -> pb.StatusResponse:
         last_applied=status.last_applied,
         last_index=status.last_index,
         durable_index=status.durable_index,
-        members=[pb.Member(id=m.id, address=m.address, voter=m.voter) for m in status.members],
+        members=map(encode_member, status.members),
         ready=status.is_ready,
         failed=status.failed,
         version=__version__,
         incarnation=status.incarnation,
+        removed=status.removed,
     )

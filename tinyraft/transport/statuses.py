@@ -24,6 +24,7 @@ from tinyraft.errors import (
     ApplyTimeout,
     ChangeInProgress,
     CommandTooLarge,
+    ConfigurationChanged,
     ConnectionLost,
     IdReused,
     LeadershipLost,
@@ -125,6 +126,7 @@ TABLE = (
     # Membership: refused before anything was appended.
     Row(MembershipError, StatusCode.FAILED_PRECONDITION, NOT),
     Row(ChangeInProgress, StatusCode.FAILED_PRECONDITION, NOT),
+    Row(ConfigurationChanged, StatusCode.FAILED_PRECONDITION, NOT),
     Row(NotCaughtUp, StatusCode.FAILED_PRECONDITION, NOT),
     Row(WrongCluster, StatusCode.FAILED_PRECONDITION, NOT),
     Row(NodeRemoved, StatusCode.FAILED_PRECONDITION, NOT),

@@ -84,6 +84,11 @@ class RaftServiceV1Stub(object):
                 request_serializer=tinyraft_dot_wire_dot_raft__pb2.QueryRequest.SerializeToString,
                 response_deserializer=tinyraft_dot_wire_dot_raft__pb2.QueryResponse.FromString,
                 _registered_method=True)
+        self.Announce = channel.unary_unary(
+                '/trevatk.raft.v1.RaftServiceV1/Announce',
+                request_serializer=tinyraft_dot_wire_dot_raft__pb2.AnnounceRequest.SerializeToString,
+                response_deserializer=tinyraft_dot_wire_dot_raft__pb2.AnnounceResponse.FromString,
+                _registered_method=True)
 
 
 class RaftServiceV1Servicer(object):
@@ -161,6 +166,13 @@ class RaftServiceV1Servicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Announce(self, request, context):
+        """Node to node, until a leader has found it: where it is, and where it has seen others.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RaftServiceV1Servicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -213,6 +225,11 @@ def add_RaftServiceV1Servicer_to_server(servicer, server):
                     servicer.Query,
                     request_deserializer=tinyraft_dot_wire_dot_raft__pb2.QueryRequest.FromString,
                     response_serializer=tinyraft_dot_wire_dot_raft__pb2.QueryResponse.SerializeToString,
+            ),
+            'Announce': grpc.unary_unary_rpc_method_handler(
+                    servicer.Announce,
+                    request_deserializer=tinyraft_dot_wire_dot_raft__pb2.AnnounceRequest.FromString,
+                    response_serializer=tinyraft_dot_wire_dot_raft__pb2.AnnounceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -495,6 +512,33 @@ class RaftServiceV1(object):
             metadata,
             _registered_method=True)
 
+    @staticmethod
+    def Announce(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trevatk.raft.v1.RaftServiceV1/Announce',
+            tinyraft_dot_wire_dot_raft__pb2.AnnounceRequest.SerializeToString,
+            tinyraft_dot_wire_dot_raft__pb2.AnnounceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
 
 class RaftAdminV1Stub(object):
     """Missing associated documentation comment in .proto file."""
@@ -510,6 +554,21 @@ class RaftAdminV1Stub(object):
                 request_serializer=tinyraft_dot_wire_dot_raft__pb2.StatusRequest.SerializeToString,
                 response_deserializer=tinyraft_dot_wire_dot_raft__pb2.StatusResponse.FromString,
                 _registered_method=True)
+        self.Members = channel.unary_unary(
+                '/trevatk.raft.v1.RaftAdminV1/Members',
+                request_serializer=tinyraft_dot_wire_dot_raft__pb2.MembersRequest.SerializeToString,
+                response_deserializer=tinyraft_dot_wire_dot_raft__pb2.MembersResponse.FromString,
+                _registered_method=True)
+        self.ChangeMembers = channel.unary_unary(
+                '/trevatk.raft.v1.RaftAdminV1/ChangeMembers',
+                request_serializer=tinyraft_dot_wire_dot_raft__pb2.ChangeMembersRequest.SerializeToString,
+                response_deserializer=tinyraft_dot_wire_dot_raft__pb2.ChangeMembersResponse.FromString,
+                _registered_method=True)
+        self.TransferLeadership = channel.unary_unary(
+                '/trevatk.raft.v1.RaftAdminV1/TransferLeadership',
+                request_serializer=tinyraft_dot_wire_dot_raft__pb2.TransferLeadershipRequest.SerializeToString,
+                response_deserializer=tinyraft_dot_wire_dot_raft__pb2.TransferLeadershipResponse.FromString,
+                _registered_method=True)
 
 
 class RaftAdminV1Servicer(object):
@@ -521,6 +580,27 @@ class RaftAdminV1Servicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Members(self, request, context):
+        """The members as this node knows them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangeMembers(self, request, context):
+        """Changes one member; answers when that is committed. Any node passes it on to the leader, once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TransferLeadership(self, request, context):
+        """Answers when another member leads.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RaftAdminV1Servicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -528,6 +608,21 @@ def add_RaftAdminV1Servicer_to_server(servicer, server):
                     servicer.Status,
                     request_deserializer=tinyraft_dot_wire_dot_raft__pb2.StatusRequest.FromString,
                     response_serializer=tinyraft_dot_wire_dot_raft__pb2.StatusResponse.SerializeToString,
+            ),
+            'Members': grpc.unary_unary_rpc_method_handler(
+                    servicer.Members,
+                    request_deserializer=tinyraft_dot_wire_dot_raft__pb2.MembersRequest.FromString,
+                    response_serializer=tinyraft_dot_wire_dot_raft__pb2.MembersResponse.SerializeToString,
+            ),
+            'ChangeMembers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeMembers,
+                    request_deserializer=tinyraft_dot_wire_dot_raft__pb2.ChangeMembersRequest.FromString,
+                    response_serializer=tinyraft_dot_wire_dot_raft__pb2.ChangeMembersResponse.SerializeToString,
+            ),
+            'TransferLeadership': grpc.unary_unary_rpc_method_handler(
+                    servicer.TransferLeadership,
+                    request_deserializer=tinyraft_dot_wire_dot_raft__pb2.TransferLeadershipRequest.FromString,
+                    response_serializer=tinyraft_dot_wire_dot_raft__pb2.TransferLeadershipResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -557,6 +652,87 @@ class RaftAdminV1(object):
             '/trevatk.raft.v1.RaftAdminV1/Status',
             tinyraft_dot_wire_dot_raft__pb2.StatusRequest.SerializeToString,
             tinyraft_dot_wire_dot_raft__pb2.StatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Members(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trevatk.raft.v1.RaftAdminV1/Members',
+            tinyraft_dot_wire_dot_raft__pb2.MembersRequest.SerializeToString,
+            tinyraft_dot_wire_dot_raft__pb2.MembersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeMembers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trevatk.raft.v1.RaftAdminV1/ChangeMembers',
+            tinyraft_dot_wire_dot_raft__pb2.ChangeMembersRequest.SerializeToString,
+            tinyraft_dot_wire_dot_raft__pb2.ChangeMembersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TransferLeadership(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trevatk.raft.v1.RaftAdminV1/TransferLeadership',
+            tinyraft_dot_wire_dot_raft__pb2.TransferLeadershipRequest.SerializeToString,
+            tinyraft_dot_wire_dot_raft__pb2.TransferLeadershipResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,8 @@ class RaftServiceV1Stub:
     """Leader to its chosen successor."""
     Query: _grpc.UnaryUnaryMultiCallable[_raft_pb2.QueryRequest, _raft_pb2.QueryResponse]
     """Asks the module without a log entry."""
+    Announce: _grpc.UnaryUnaryMultiCallable[_raft_pb2.AnnounceRequest, _raft_pb2.AnnounceResponse]
+    """Node to node, until a leader has found it: where it is, and where it has seen others."""
 
 class RaftServiceV1Servicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -128,11 +130,25 @@ class RaftServiceV1Servicer(metaclass=_abc_1.ABCMeta):
     ) -> _raft_pb2.QueryResponse:
         """Asks the module without a log entry."""
 
+    @_abc_1.abstractmethod
+    def Announce(
+        self,
+        request: _raft_pb2.AnnounceRequest,
+        context: _grpc.ServicerContext,
+    ) -> _raft_pb2.AnnounceResponse:
+        """Node to node, until a leader has found it: where it is, and where it has seen others."""
+
 def add_RaftServiceV1Servicer_to_server(servicer: RaftServiceV1Servicer, server: _grpc.Server) -> None: ...
 
 class RaftAdminV1Stub:
     def __init__(self, channel: _grpc.Channel) -> None: ...
     Status: _grpc.UnaryUnaryMultiCallable[_raft_pb2.StatusRequest, _raft_pb2.StatusResponse]
+    Members: _grpc.UnaryUnaryMultiCallable[_raft_pb2.MembersRequest, _raft_pb2.MembersResponse]
+    """The members as this node knows them."""
+    ChangeMembers: _grpc.UnaryUnaryMultiCallable[_raft_pb2.ChangeMembersRequest, _raft_pb2.ChangeMembersResponse]
+    """Changes one member; answers when that is committed. Any node passes it on to the leader, once."""
+    TransferLeadership: _grpc.UnaryUnaryMultiCallable[_raft_pb2.TransferLeadershipRequest, _raft_pb2.TransferLeadershipResponse]
+    """Answers when another member leads."""
 
 class RaftAdminV1Servicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -141,5 +157,29 @@ class RaftAdminV1Servicer(metaclass=_abc_1.ABCMeta):
         request: _raft_pb2.StatusRequest,
         context: _grpc.ServicerContext,
     ) -> _raft_pb2.StatusResponse: ...
+
+    @_abc_1.abstractmethod
+    def Members(
+        self,
+        request: _raft_pb2.MembersRequest,
+        context: _grpc.ServicerContext,
+    ) -> _raft_pb2.MembersResponse:
+        """The members as this node knows them."""
+
+    @_abc_1.abstractmethod
+    def ChangeMembers(
+        self,
+        request: _raft_pb2.ChangeMembersRequest,
+        context: _grpc.ServicerContext,
+    ) -> _raft_pb2.ChangeMembersResponse:
+        """Changes one member; answers when that is committed. Any node passes it on to the leader, once."""
+
+    @_abc_1.abstractmethod
+    def TransferLeadership(
+        self,
+        request: _raft_pb2.TransferLeadershipRequest,
+        context: _grpc.ServicerContext,
+    ) -> _raft_pb2.TransferLeadershipResponse:
+        """Answers when another member leads."""
 
 def add_RaftAdminV1Servicer_to_server(servicer: RaftAdminV1Servicer, server: _grpc.Server) -> None: ...
