@@ -1,0 +1,553 @@
+"""Snapshots in a node: when they are taken, what may go, how they travel, what restores them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster import Words, empty_shelf
+from tests.node.cores import make_core, make_leader, sync
+from tinyraft.core.configuration import Configuration
+from tinyraft.core.effects import Held, InSnapshot, Synced
+from tinyraft.core.entry import Entry, EntryKind, Index, NodeId, make_entry
+from tinyraft.core.messages import AppendReply, InstallReply, InstallSnapshot, Reply
+from tinyraft.core.raft import Raft
+from tinyraft.core.snapshot import Snapshot
+from tinyraft.errors import (
+    CorruptLog,
+    LeadershipLost,
+    ModuleError,
+    ModuleFailed,
+    NotStarted,
+    StorageFailed,
+    TinyraftError,
+)
+from tinyraft.logs import Log
+from tinyraft.node.applier import Applier
+from tinyraft.node.installer import Installer
+from tinyraft.node.shipment import PATIENCE, Shipments
+from tinyraft.node.snapshotter import SnapshotPolicy, Snapshotter
+from tinyraft.node.waiters import Waiter, Waiters
+from tinyraft.storage.snapshot_file import SnapshotFile
+from tinyraft.storage.snapshots import Snapshots
+from tinyraft.testing.disk import Fault, SimDisk
+
+B = NodeId("b")
+NOBODY = Configuration()
+
+
+class Tape:
+    """A module that keeps all it was given, and can copy and replace that."""
+
+    def __init__(self) -> None:
+        self.words: list[bytes] = []
+        self.during: Callable[[], object] = lambda: None  # called while a snapshot is written
+
+    def apply(self, command: bytes, /) -> None:
+        """Keep it."""
+        self.words.append(command)
+
+    def snapshot(self) -> Iterator[bytes]:
+        """Copy it; later words are not in the copy."""
+        words = list(self.words)
+
+        def chunks() -> Iterator[bytes]:
+            for word in words:
+                self.during()
+                yield word + b"\n"
+
+        return chunks()
+
+    def restore(self, chunks: Iterable[bytes], /) -> None:
+        """Replace it."""
+        self.words = b"".join(chunks).splitlines()
+
+
+class Journal:
+    """What the snapshotter sees of the log on disk."""
+
+    def __init__(self) -> None:
+        self.trailing: Index = 10**9
+        self.compacted: list[Index] = []
+
+    def index_before_bytes(self, size: int) -> Index:
+        """Tell what the test says."""
+        return self.trailing
+
+    def compact(self, index: Index) -> None:
+        """Note it."""
+        self.compacted.append(index)
+
+
+class Bench:
+    """A node's applier and snapshotter over a core that leads alone, and a disk in memory."""
+
+    def __init__(self, module: Any = None, *, entries: int = 4) -> None:
+        self.module: Any = module or Tape()
+        self.disk = SimDisk()
+        self.shelf = Snapshots.open(self.disk, Path("/snapshots"))
+        self.core = make_leader("a", "a")
+        sync(self.core)
+        self.waiters = Waiters()
+        self.failures: list[ModuleFailed] = []
+        self.applier = Applier(
+            self.module,
+            waiters=self.waiters,
+            fetch=self.fetch,
+            shelf=self.shelf,
+            failed=self.failures.append,
+            log=Log("test"),
+            applied=lambda: self.snapshotter.look(),
+        )
+        self.journal = Journal()
+        self.shipments = Shipments(self.shelf, piece_bytes=64)
+        self.snapshotter = Snapshotter(
+            self.module,
+            applier=self.applier,
+            shelf=self.shelf,
+            journal=self.journal,
+            shipments=self.shipments,
+            turn=self.turn,
+            cluster_id=lambda: "c",
+            policy=SnapshotPolicy(bytes=10**9, entries=entries, trailing_bytes=1),
+            log=Log("test"),
+        )
+
+    def turn(self, event: Callable[[Raft], Any], *, rings_writer: bool = True) -> Any:
+        """Visit the core."""
+        return event(self.core)
+
+    def fetch(self, after: Index, max_bytes: int) -> list[Entry] | InSnapshot:
+        """Give what is committed; all is in memory."""
+        found = self.core.committed(after, max_bytes=max_bytes)
+        assert isinstance(found, list | InSnapshot)
+        return found
+
+    def say(self, *words: bytes) -> None:
+        """Commit and apply *words*."""
+        self.core.propose(words, time_us=0)
+        sync(self.core)
+        self.apply()
+
+    def apply(self) -> None:
+        """Run the applier's halves until there is no more."""
+        while self.applier.failure is None and (batch := self.applier.next_batch()):
+            if isinstance(batch, InSnapshot):
+                self.applier.restore()
+            else:
+                self.applier.apply(batch)
+
+    def content(self) -> list[bytes]:
+        """Read the newest snapshot."""
+        assert self.shelf.newest is not None
+        return b"".join(self.shelf.read(self.shelf.newest)).splitlines()
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """A node with a module that has snapshots."""
+    return Bench()
+
+
+# --- taking ---------------------------------------------------------------------------------------
+
+
+def test_one_is_taken_when_enough_was_applied(bench: Bench) -> None:
+    """The bell rings at the bound, not before, and not again before as much was applied."""
+    bench.say(b"1")
+    assert not bench.snapshotter.bell.take()
+    bench.say(b"2", b"3", b"4")
+    assert bench.snapshotter.bell.take()
+    bench.snapshotter.take()
+    bench.say(b"5")
+    assert not bench.snapshotter.is_due()
+    bench.say(b"6", b"7", b"8")
+    assert bench.snapshotter.is_due()
+
+
+def test_bytes_count_too(bench: Bench) -> None:
+    """A few large commands are as much as many small ones."""
+    bench.snapshotter._policy = SnapshotPolicy(bytes=1200, entries=10**9)
+    bench.say(b"x" * 900)
+    assert not bench.snapshotter.is_due()
+    bench.say(b"x" * 200)
+    assert bench.snapshotter.is_due()
+
+
+def test_the_copy_is_of_one_index(bench: Bench) -> None:
+    """The module goes on while its copy is written; the snapshot is of when it was asked (P55)."""
+    bench.say(b"1", b"2")
+    index = bench.applier.last_applied
+    bench.module.during = lambda: bench.say(b"later") if len(bench.module.words) < 4 else None
+    file = bench.snapshotter.take()
+    assert (file.meta.index, bench.content()) == (index, [b"1", b"2"])
+    assert bench.module.words == [b"1", b"2", b"later", b"later"]
+
+
+def test_the_log_goes_only_up_to_the_older_of_two(bench: Bench) -> None:
+    """If the newest rots, the one before and the log behind it have everything (P57)."""
+    bench.say(b"1", b"2")
+    first = bench.snapshotter.take().meta.index
+    assert bench.journal.compacted == []
+    bench.say(b"3")
+    second = bench.snapshotter.take().meta.index
+    assert bench.journal.compacted == [first]
+    assert (bench.core.log.base_index, bench.core.snapshot_index) == (first, second)
+    bench.say(b"4")
+    bench.snapshotter.take()
+    assert len(bench.shelf.kept) == 2
+    assert bench.core.log.base_index == second
+
+
+def test_a_tail_of_bytes_stays(bench: Bench) -> None:
+    """A follower that lags a little finds its entries in the log (P53)."""
+    bench.journal.trailing = 3
+    for word in b"abcdef":
+        bench.say(bytes([word]))
+        bench.snapshotter.take()
+    assert bench.core.log.base_index == 3
+
+
+def test_what_is_on_its_way_is_pinned(bench: Bench) -> None:
+    """Neither the file nor the log behind it goes while a follower is sent it (P53)."""
+    bench.say(b"1")
+    sent = bench.snapshotter.take().meta.index
+    shipment = bench.shipments.begin(term=2)
+    for word in b"abcd":
+        bench.say(bytes([word]))
+        bench.snapshotter.take()
+    assert bench.core.log.base_index == sent
+    assert shipment.next_piece() is not None
+    bench.shipments.end(shipment)
+    bench.say(b"e")
+    bench.snapshotter.take()
+    assert len(bench.shelf.kept) == 2
+    assert bench.core.log.base_index > sent
+
+
+@pytest.mark.parametrize(
+    "call", ["create", "pwrite", "sync", "pread", "rename", "sync_dir"], ids="{} fails".format
+)
+def test_a_disk_without_room_costs_a_snapshot_and_nothing_else(bench: Bench, call: str) -> None:
+    """What is there stays, the log is not shortened, and the next one may succeed (P57)."""
+    bench.say(b"1", b"2")
+    kept = bench.snapshotter.take()
+    bench.say(b"3")
+    bench.disk.fail(Fault(0, 28, call, forever=True))
+    with pytest.raises(StorageFailed, match="the log and the older snapshots stand"):
+        bench.snapshotter.take()
+    bench.disk.heal()
+    assert bench.shelf.newest == kept
+    assert (bench.core.log.base_index, bench.core.snapshot_index) == (0, kept.meta.index)
+    assert bench.snapshotter.take().meta.index > kept.meta.index
+
+
+class Broken(Tape):
+    """A module whose snapshot does what the test says."""
+
+    def __init__(self, act: Callable[[], Any]) -> None:
+        super().__init__()
+        self.act = act
+
+    def snapshot(self) -> Any:
+        """Do it."""
+        return self.act()
+
+
+def failing() -> Iterator[bytes]:
+    """Give one chunk and no more."""
+    yield b"half"
+    raise KeyError("lost")
+
+
+@pytest.mark.parametrize(
+    ("act", "why"),
+    [
+        pytest.param(lambda: 1 / 0, "ZeroDivisionError", id="it raises"),
+        pytest.param(failing, "KeyError", id="it raises on the way"),
+        pytest.param(lambda: ["text"], "a str, not bytes", id="it gives text"),
+        pytest.param(lambda: 7, "TypeError", id="it gives nothing to iterate"),
+    ],
+)
+def test_a_module_that_can_not_copy_itself_is_told_of(act: Any, why: str) -> None:
+    """Whoever asked is told, nothing is left behind, and the node goes on applying."""
+    bench = Bench(Broken(act))
+    bench.say(b"1")
+    with pytest.raises(ModuleError, match=why):
+        bench.snapshotter.take()
+    assert [] == list(bench.disk.names(Path("/snapshots")))
+    bench.snapshotter.try_to_take()
+    bench.say(b"2")
+    assert bench.module.words == [b"1", b"2"]
+
+
+def test_a_module_without_snapshots_keeps_its_log_whole() -> None:
+    """It has no thread for them, and who asks is told why."""
+    bench = Bench(Words())
+    bench.say(b"1", b"2", b"3", b"4", b"5")
+    assert (bench.snapshotter.can, bench.snapshotter.bell.take()) == (False, False)
+    with pytest.raises(ModuleError, match="no snapshot"):
+        bench.snapshotter.take()
+
+
+def test_shutting_down_gives_a_snapshot_up(bench: Bench) -> None:
+    """A large one is not waited for."""
+    bench.say(b"1", b"2")
+    bench.module.during = bench.snapshotter.stop
+    with pytest.raises(NotStarted, match="shutting down"):
+        bench.snapshotter.take()
+    assert bench.shelf.newest is None
+
+
+# --- restoring ------------------------------------------------------------------------------------
+
+
+def put(shelf: Snapshots, index: Index, *words: bytes) -> SnapshotFile:
+    """Put a snapshot of *words* on *shelf*."""
+    return shelf.write(Snapshot(index, 2, NOBODY, 0), words, cluster_id="c")
+
+
+def test_a_snapshot_replaces_everything(bench: Bench) -> None:
+    """What the module had before is gone, and applying goes on behind the snapshot (P56)."""
+    bench.say(b"old")
+    put(bench.shelf, 9, b"new\n", b"state\n")
+    bench.applier.restore()
+    assert (bench.module.words, bench.applier.last_applied) == ([b"new", b"state"], 9)
+
+
+class Fragile(Tape):
+    """A module that fails in the middle of a restore."""
+
+    def restore(self, chunks: Iterable[bytes], /) -> None:
+        """Take one chunk, and fail."""
+        self.words.append(next(iter(chunks)))
+        raise ValueError("not mine")
+
+
+@pytest.mark.parametrize("module", [Fragile(), Words()], ids=["it raises", "it has no restore"])
+def test_a_failed_restore_ends_the_applying(module: Any) -> None:
+    """Half a state is none: nothing counts as applied, and nothing more is (P56)."""
+    bench = Bench(module)
+    bench.say(b"1")
+    before = bench.applier.last_applied
+    put(bench.shelf, 9, b"new\n")
+    bench.applier.restore()
+    assert bench.applier.last_applied == before
+    assert bench.failures == [bench.applier.failure]
+    with pytest.raises(ModuleFailed, match="could not restore"):
+        bench.applier.call(len)
+    with pytest.raises(ModuleFailed):
+        bench.applier.copy(lambda: None)
+
+
+def test_a_damaged_snapshot_stops_the_node(bench: Bench) -> None:
+    """That is not the module's trouble: this disk can't be trusted."""
+    file = put(bench.shelf, 9, b"new\n")
+    data = bytearray(bench.disk.content(file.path))
+    data[-60] ^= 1
+    bench.disk.put(file.path, bytes(data))
+    with pytest.raises(CorruptLog, match=str(file.path)):
+        bench.applier.restore()
+    assert bench.applier.failure is None
+
+
+def test_who_waits_inside_a_snapshot_is_told_that_it_may_be_there(bench: Bench) -> None:
+    """Its entry went, unseen, into a snapshot of another leader, or it did not."""
+    inside, behind = Waiter(), Waiter()
+    bench.waiters.add([inside], first=9, term=2)
+    bench.waiters.add([behind], first=10, term=2)
+    put(bench.shelf, 9, b"new\n")
+    bench.applier.restore()
+    with pytest.raises(LeadershipLost, match="may have been applied"):
+        inside.wait(0)
+    assert len(bench.waiters) == 1
+
+
+# --- sending and receiving ------------------------------------------------------------------------
+
+
+class Follower:
+    """The receiving side: a core, its disk, and an installer."""
+
+    def __init__(self) -> None:
+        self.disk = SimDisk()
+        self.shelf = Snapshots.open(self.disk, Path("/snapshots"))
+        self.core = make_core("b", "a", "b")
+        self.installer = Installer(self.shelf, turn=self.turn)
+
+    def turn(self, event: Callable[[Raft], Any], *, rings_writer: bool = True) -> Any:
+        """Visit the core."""
+        return event(self.core)
+
+    def take(self, piece: InstallSnapshot) -> Reply:
+        """Take a piece; its disk finishes at once."""
+        answer = self.installer.take(piece, NodeId("a"))
+        effects = self.core.take()
+        if effects.write is not None:
+            self.core.synced(Synced(effects.write.mark))
+        return answer.release(Synced(answer.after)) if isinstance(answer, Held) else answer
+
+
+def shelf_with(index: Index, *words: bytes) -> Shipments:
+    """Make a shelf with one snapshot, ready to be sent in small pieces."""
+    shelf = empty_shelf()
+    put(shelf, index, *words)
+    return Shipments(shelf, piece_bytes=50)
+
+
+def test_a_snapshot_travels_in_pieces_and_goes_on_where_it_broke_off() -> None:
+    """The follower says how much it has; the same bytes are not sent twice."""
+    shipments, follower = shelf_with(9, b"a" * 100, b"b" * 100), Follower()
+    first = shipments.begin(term=2)
+    for _ in range(3):
+        piece = first.next_piece()
+        assert piece is not None
+        first.answered(follower.take(piece))
+    first.answered(None)
+    assert (first.next_piece(), first.has_arrived) == (None, False)
+
+    second = shipments.begin(term=2)
+    offsets: list[int] = []
+    while (piece := second.next_piece()) is not None:
+        offsets.append(piece.offset)
+        second.answered(follower.take(piece))
+    assert second.has_arrived
+    assert offsets[:2] == [0, 150]
+    newest = follower.shelf.newest
+    assert newest is not None
+    assert b"".join(follower.shelf.read(newest)) == b"a" * 100 + b"b" * 100
+    assert (follower.core.log.base_index, follower.core.commit_index) == (9, 9)
+    assert isinstance(follower.core.committed(0, max_bytes=1), InSnapshot)
+
+
+def test_pieces_of_two_snapshots_are_never_mixed() -> None:
+    """Two of one index differ in their bytes; the id tells them apart (P51)."""
+    one, other = shelf_with(9, b"a" * 100), shelf_with(9, b"b" * 100)
+    follower = Follower()
+    here, there = one.begin(term=2), other.begin(term=2)
+    for shipment in (here, there):
+        piece = shipment.next_piece()
+        assert piece is not None
+        shipment.answered(follower.take(piece))
+    stray = here.next_piece()
+    assert stray is not None
+    assert stray.offset == 50
+    assert follower.take(stray) == InstallReply(2, 0)
+    while (piece := there.next_piece()) is not None:
+        there.answered(follower.take(piece))
+    assert there.has_arrived
+    newest = follower.shelf.newest
+    assert newest is not None
+    assert b"".join(follower.shelf.read(newest)) == b"b" * 100
+
+
+def test_an_old_snapshot_is_acknowledged_and_not_taken() -> None:
+    """What is committed stays; the leader learns that it need not send it (P51)."""
+    shipments, follower = shelf_with(1, b"old"), Follower()
+    follower.core.commit_index = 1
+    shipment = shipments.begin(term=2)
+    piece = shipment.next_piece()
+    assert piece is not None
+    shipment.answered(follower.take(piece))
+    assert shipment.has_arrived
+    assert follower.shelf.newest is None
+
+
+def test_a_leader_of_the_past_sends_in_vain() -> None:
+    """The answer has the newer term, and nothing was written."""
+    shipments, follower = shelf_with(9, b"new"), Follower()
+    shipment = shipments.begin(term=1)
+    follower.core.step_install(InstallSnapshot(5, 1, 9, 2, 1, 0, b"x"), NodeId("c"))
+    piece = shipment.next_piece()
+    assert piece is not None
+    reply = follower.take(piece)
+    assert reply == InstallReply(5)
+    shipment.answered(reply)
+    assert (shipment.next_piece(), shipment.has_arrived) == (None, False)
+
+
+def test_every_piece_is_a_sign_of_life() -> None:
+    """A transfer that takes longer than an election timeout elects nobody (P58)."""
+    shipments, follower = shelf_with(9, b"a" * 400), Follower()
+    shipment = shipments.begin(term=2)
+    ticks = follower.core.settings.election_ticks - 1
+    while (piece := shipment.next_piece()) is not None:
+        for _ in range(ticks):
+            follower.core.tick()
+        shipment.answered(follower.take(piece))
+    assert shipment.has_arrived
+    assert follower.core.term == 2
+
+
+def test_a_snapshot_that_came_broken_is_not_taken() -> None:
+    """It is refused with a reason, dropped, and may come again."""
+    shipments, follower = shelf_with(9, b"a" * 100), Follower()
+    shipment = shipments.begin(term=2)
+
+    def send() -> None:
+        while (piece := shipment.next_piece()) is not None:
+            if piece.offset:
+                piece.data = bytes(len(piece.data))
+            shipment.answered(follower.take(piece))
+
+    with pytest.raises(TinyraftError, match="can't be read"):
+        send()
+    assert follower.shelf.newest is None
+    again = shipments.begin(term=2)
+    while (piece := again.next_piece()) is not None:
+        again.answered(follower.take(piece))
+    assert again.has_arrived
+
+
+def test_a_follower_that_never_gets_on_is_given_up() -> None:
+    """It is tried again later, from the beginning."""
+    shipment = shelf_with(9, b"a" * 100).begin(term=2)
+    for _ in range(PATIENCE):
+        assert shipment.next_piece() is not None
+        shipment.answered(InstallReply(2, 0))
+    assert (shipment.next_piece(), shipment.has_arrived) == (None, False)
+
+
+def test_a_file_that_is_gone_ends_the_shipment() -> None:
+    """The lane is told why, and begins anew."""
+    shipments = shelf_with(9, b"a" * 100)
+    shipment = shipments.begin(term=2)
+    shipments._shelf._disk.unlink(shipment.file.path)
+    assert shipment.next_piece() is None
+    assert "can't be read" in shipment.failure
+
+
+def test_the_leader_believes_only_the_answer() -> None:
+    """Sending credits nothing; the reply of this term does, once (P54)."""
+    core = make_leader("a", "a", "b")
+    core.answer(AppendReply(2, False, 0, 0, 0), sender=B)
+    leadership = core.leadership
+    assert leadership is not None
+    progress = leadership.progress[B]
+    core.answer(InstallReply(2, 100), sender=B)
+    assert progress.match_index == 0
+    core.answer(InstallReply(1, 0, 2), sender=B)
+    assert progress.match_index == 0
+    core.answer(InstallReply(2, 0, 2), sender=B)
+    assert (progress.match_index, progress.next_index) == (2, 3)
+    core.answer(InstallReply(2, 0, 99), sender=B)
+    assert progress.match_index == 2
+
+
+def test_entries_that_changed_while_they_were_read_are_not_sent() -> None:
+    """What came from the disk is compared with the log once more."""
+    core = make_leader("a", "a", "b")
+    core.propose([b"x", b"y"], time_us=0)
+    sync(core)
+    core.answer(AppendReply(2, True, 1), sender=B)
+    other = [make_entry(index=2, term=1, kind=EntryKind.COMMAND, command=b"z")]
+    assert core.append_fetched(B, other) is None
+    assert core.append_fetched(B, []) is None
+    mine = core.log.between(1, 3, max_bytes=1 << 20)
+    assert core.append_fetched(B, mine[1:]) is None
+    append = core.append_fetched(B, mine)
+    assert append is not None
+    assert (append.prev_index, list(append.entries)) == (1, mine)
