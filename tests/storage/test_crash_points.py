@@ -20,7 +20,6 @@ from tests.storage.crashes import (
 from tests.storage.crashpoints import run_unit, units
 from tests.storage.life import (
     Life,
-    fixed_life,
     make_disk,
     make_entries,
     open_wal,
@@ -28,6 +27,7 @@ from tests.storage.life import (
     vote,
     write,
 )
+from tests.storage.lives import fixed_life
 from tinyraft.storage import recovery, wal
 from tinyraft.storage.segment import Segment
 from tinyraft.storage.synced import SyncedFile
@@ -64,7 +64,7 @@ def test_a_crash_inside_recovery_loses_nothing_either() -> None:
     def check(image: SimDisk, life: Life) -> None:
         nonlocal count
         count += 1
-        if count % 8 == 0:
+        if count % 24 == 0:
             inside_recovery(
                 image, life, random=random, look=lambda second: check_second_recovery(second, life)
             )
