@@ -27,7 +27,7 @@ from random import Random
 
 from tests.storage import crashes, damages, faults
 from tests.storage.life import Life, State, make_disk
-from tests.storage.lives import fixed_life, random_life
+from tests.storage.lives import LIVES, random_life
 from tinyraft.testing.disk import Fault, SimDisk
 
 OUTCOMES = ("same", "shorter", "refused")
@@ -162,8 +162,8 @@ def live(tally: Tally, seed: str) -> None:
 def drawn_life(seed: str, *, steps: int) -> tuple[int, Callable[[Life], None]]:
     """Return the size of the segments and the story of life *seed*, which can be told again."""
     segment_bytes = Random(f"bytes {seed}").choice((420, 420, 700, 1500))
-    if seed == "fixed":
-        return segment_bytes, fixed_life
+    if seed in LIVES:
+        return segment_bytes, LIVES[seed]
     return segment_bytes, lambda life: random_life(life, random=Random(seed), steps=steps)
 
 
@@ -189,9 +189,10 @@ def units(seed: int) -> Iterator[str]:
     for close in damages.LIVES:
         yield f"mess {close}"
         yield from (f"flips {close} {part}" for part in range(8))
-    yield from (f"fail fixed {code}" for code in faults.CODES)
-    yield "kill fixed"
-    yield "live fixed"
+    for life in LIVES:
+        yield from (f"fail {life} {code}" for code in faults.CODES)
+        yield f"kill {life}"
+        yield f"live {life}"
     for number in itertools.count(seed):
         yield f"live {number}"
         if number % 8 == 0:

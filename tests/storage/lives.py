@@ -30,15 +30,17 @@ def fixed_life(life: Life) -> None:
     life.open()
     life.write(write(make_entries(10, 1, term=4, command=b"")))
     life.sync()
-    snapshots_of_a_life(life)
-    life.write(write(make_entries(26, 1, term=7, command=b"unsynced")))
+    life.write(write(make_entries(11, 1, term=4, command=b"unsynced")))
 
 
-def snapshots_of_a_life(life: Life) -> None:
-    """Go on at entry 11: take snapshots, shorten the log, have one installed, and go on."""
+def snapshots_life(life: Life) -> None:
+    """Take snapshots, shorten the log, have one installed, and go on."""
+    life.open()
+    life.write(write(make_entries(1, 7, term=4, command=b"a"), state=vote(4, "a")))
+    life.sync()
     life.snapshot(4)
     life.shorten()
-    life.write(write(make_entries(11, 3, term=4, command=b"c" * 50)))
+    life.write(write(make_entries(8, 6, term=4, command=b"c" * 20)))
     life.sync()
     life.snapshot(9)
     life.shorten()
@@ -63,6 +65,10 @@ def snapshots_of_a_life(life: Life) -> None:
     life.shorten()
     life.write(write(make_entries(25, 1, term=7)))
     life.sync()
+    life.write(write(make_entries(26, 1, term=7, command=b"unsynced")))
+
+
+LIVES = {"fixed": fixed_life, "snapshots": snapshots_life}
 
 
 def random_life(life: Life, *, random: Random, steps: int) -> None:
