@@ -265,12 +265,13 @@ class Server:
                 path=str(data_dir.wal_directory),
                 offset=-1,
             )
-        shelf = Snapshots.open(disk, data_dir.snapshots_directory)
+        shelf = Snapshots.open(disk, data_dir.snapshots_directory, cluster_id=identity.cluster_id)
         wal, recovered = Wal.open(
             disk,
             data_dir.wal_directory,
             log_id=identity.incarnation >> 1 | 1,
             snapshots=[file.meta for file in shelf.kept],
+            damaged=shelf.notices,
         )
         for notice in (*shelf.notices, *recovered.notices):
             self._log.warning(notice.name, **notice.facts)

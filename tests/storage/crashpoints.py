@@ -26,7 +26,8 @@ from pathlib import Path
 from random import Random
 
 from tests.storage import crashes, damages, faults
-from tests.storage.life import Life, State, fixed_life, make_disk, random_life
+from tests.storage.life import Life, State, make_disk
+from tests.storage.lives import LIVES, random_life
 from tinyraft.testing.disk import Fault, SimDisk
 
 OUTCOMES = ("same", "shorter", "refused")
@@ -81,7 +82,7 @@ class Tally:
 
 def flips(tally: Tally, close: str, part: str) -> None:
     """Flip every bit of a small directory; *part* 3 of 8 are the bits that give 3 modulo 8."""
-    life = damages.small_life(close=close == "closed")
+    life = damages.LIVES[close]()
     files = damages.files_of(life.disk)
     for name, data in files.items():
         for bit in range(int(part), len(data) * 8, 8):
@@ -91,7 +92,7 @@ def flips(tally: Tally, close: str, part: str) -> None:
 
 def mess(tally: Tally, close: str) -> None:
     """Damage a small directory in other ways."""
-    life = damages.small_life(close=close == "closed")
+    life = damages.LIVES[close]()
     files = damages.files_of(life.disk)
     for at, (kind, damaged) in enumerate(damages.damages(files, random=Random(1), most=1500)):
         tally.see(kind, str(at), partial(damages.check_damage, damaged, life))
@@ -161,8 +162,8 @@ def live(tally: Tally, seed: str) -> None:
 def drawn_life(seed: str, *, steps: int) -> tuple[int, Callable[[Life], None]]:
     """Return the size of the segments and the story of life *seed*, which can be told again."""
     segment_bytes = Random(f"bytes {seed}").choice((420, 420, 700, 1500))
-    if seed == "fixed":
-        return segment_bytes, fixed_life
+    if seed in LIVES:
+        return segment_bytes, LIVES[seed]
     return segment_bytes, lambda life: random_life(life, random=Random(seed), steps=steps)
 
 
@@ -185,12 +186,13 @@ UNITS = {unit.__name__: unit for unit in (flips, mess, fail, kill, live)}
 
 def units(seed: int) -> Iterator[str]:
     """Name the units of a search, in order and without end."""
-    for close in ("closed", "killed"):
+    for close in damages.LIVES:
         yield f"mess {close}"
         yield from (f"flips {close} {part}" for part in range(8))
-    yield from (f"fail fixed {code}" for code in faults.CODES)
-    yield "kill fixed"
-    yield "live fixed"
+    for life in LIVES:
+        yield from (f"fail {life} {code}" for code in faults.CODES)
+        yield f"kill {life}"
+        yield f"live {life}"
     for number in itertools.count(seed):
         yield f"live {number}"
         if number % 8 == 0:

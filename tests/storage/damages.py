@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import combinations, permutations
 from random import Random
 from typing import TypeAlias
@@ -57,6 +58,45 @@ def small_life(*, close: bool) -> Life:
     return life
 
 
+def compacted_life(*, close: bool, installed: bool) -> Life:
+    """Fill segments of which the first are gone, beside an older and a newer snapshot.
+
+    The log reaches back to the older one, or begins behind the newer one, which was *installed*.
+    """
+    life = Life(make_disk())
+    life.open()
+    life.write(write(make_entries(1, 3, term=1, command=b"x" * 30), state=vote(1, "a")))
+    life.write(write(make_entries(4, 3, term=1, command=b"y" * 30)))
+    life.write(write(make_entries(6, 3, term=2, command=b"z" * 30), state=vote(2), cut=6))
+    life.sync()
+    life.snapshot(5)
+    if installed:
+        agreed = life.states[-1][1][:7]
+        life.install((*agreed, (8, 3, b"elsewhere")), size=300)
+        life.write(write(make_entries(9, 2, term=3)))
+        life.sync()
+    else:
+        life.snapshot(7)
+    life.shorten()
+    if close:
+        life.close()
+    else:
+        last = len(life.states[-1][1])
+        life.write(write(make_entries(last, 2, term=4), state=vote(4, "b"), cut=last))
+    life.disk = life.disk.crash(kept, names=lambda total: total)
+    return life
+
+
+LIVES = {
+    "closed": partial(small_life, close=True),
+    "killed": partial(small_life, close=False),
+    "compacted": partial(compacted_life, close=True, installed=False),
+    "compacted-killed": partial(compacted_life, close=False, installed=False),
+    "installed": partial(compacted_life, close=True, installed=True),
+    "installed-killed": partial(compacted_life, close=False, installed=True),
+}
+
+
 def foreign_files() -> Files:
     """Return the directory of another node of the same cluster."""
     disk = make_disk()
@@ -77,7 +117,9 @@ def files_of(disk: SimDisk) -> Files:
 def disk_with(files: Files) -> SimDisk:
     """Return a disk with these files as the data directory."""
     disk = make_disk()
-    disk.mkdir(WAL)
+    for directory in sorted({(DATA / name).parent for name in files} | {WAL}):
+        if directory != DATA:
+            disk.mkdir(directory)
     disk.sync_dir(DATA)
     for name, data in files.items():
         disk.put(DATA / name, data)
@@ -126,6 +168,7 @@ def damages(files: Files, *, random: Random, most: int) -> Iterator[tuple[str, F
     segment, has no other witness.
     """
     foreign = foreign_files()
+    first = files[min(name for name in files if name.endswith(".wal"))]
     yield from mixed_up(files, foreign)
     for name, data in files.items():
         for size in range(len(data)):
@@ -133,7 +176,7 @@ def damages(files: Files, *, random: Random, most: int) -> Iterator[tuple[str, F
         for noise in (1, 36, 512, 2**16):
             yield "zeros appended", {**files, name: data + bytes(noise)}
             yield "noise appended", {**files, name: data + random.randbytes(noise)}
-        yield "frames appended", {**files, name: data.rstrip(b"\0") + files[segment(1)]}
+        yield "frames appended", {**files, name: data.rstrip(b"\0") + first}
         for at in range(0, len(data), 4):
             for size in (4, 36, 64, 512):
                 yield "zeroed", {**files, name: overwritten(data, at, bytes(size))}

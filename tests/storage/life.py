@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from random import Random
 from typing import TypeAlias
 
 from tinyraft.core.configuration import Configuration, Member
 from tinyraft.core.effects import HardState, Mark, Write
-from tinyraft.core.entry import Entry, EntryKind, NodeId, make_entry
+from tinyraft.core.entry import (
+    Entry,
+    EntryKind,
+    NodeId,
+    decode_entries,
+    encode_entries,
+    make_entry,
+)
 from tinyraft.core.snapshot import Snapshot
 from tinyraft.storage.data_dir import DataDir, Identity
 from tinyraft.storage.recovery import Recovered
+from tinyraft.storage.snapshots import Snapshots
 from tinyraft.storage.wal import Wal
 from tinyraft.testing.disk import SimDisk
 
@@ -23,7 +30,8 @@ SEGMENT_BYTES = 420
 LOG_ID = 0x1122_3344_5566_7788
 ME = Identity(NodeId("a"), "", LOG_ID)
 MEMBER = replace(ME, cluster_id="c")
-State: TypeAlias = tuple[tuple[int, str | None], tuple[tuple[int, int, bytes], ...]]
+Facts: TypeAlias = tuple[tuple[int, int, bytes], ...]
+State: TypeAlias = tuple[tuple[int, str | None], Facts]
 
 
 def make_disk(*, sector_bytes: int = 0) -> SimDisk:
@@ -45,21 +53,60 @@ class Node:
 
     was: Identity | None
     data_dir: DataDir
+    snapshots: Snapshots
     wal: Wal
     state: State
 
 
 def start(disk: SimDisk, *, segment_bytes: int = SEGMENT_BYTES) -> Node:
-    """Start as a server does: the lock, then the identity, then the log that belongs to it."""
+    """Start as a server does: the lock, the identity, the snapshots, the log that goes with them.
+
+    The state is what module and log remember together: all entries from 1 on.
+    """
     data_dir = DataDir.open(disk, DATA)
     was = data_dir.identity
     if was is None:
         data_dir.save_identity(ME)
     log_id = ME.incarnation if was is None else was.incarnation
+    cluster_id = was.cluster_id if was else ""
+    snapshots = Snapshots.open(disk, data_dir.snapshots_directory, cluster_id=cluster_id)
+    metas = [file.meta for file in snapshots.kept]
     wal, recovered = Wal.open(
-        disk, data_dir.wal_directory, segment_bytes=segment_bytes, log_id=log_id
+        disk,
+        data_dir.wal_directory,
+        segment_bytes=segment_bytes,
+        log_id=log_id,
+        snapshots=metas,
+        damaged=snapshots.notices,
     )
-    return Node(was, data_dir, wal, state_of(recovered))
+    state = joined(recovered, snapshots)
+    assert_readable(wal, recovered)
+    return Node(was, data_dir, snapshots, wal, state)
+
+
+def joined(recovered: Recovered, snapshots: Snapshots) -> State:
+    """Put the log behind the newest snapshot; where both have an entry they must agree."""
+    hard_state, log = state_of(recovered)
+    newest = snapshots.newest
+    assert recovered.snapshot == (newest.meta if newest else None)
+    if newest is None:
+        assert 0 == recovered.terms.base_index
+        return hard_state, log
+    taken = facts_of(decode_entries(b"".join(snapshots.read(newest))))
+    assert (newest.meta.index, newest.meta.term) == taken[-1][:2]
+    base = recovered.terms.base_index
+    assert base <= len(taken) <= recovered.terms.last_index
+    assert taken[base:] == log[: len(taken) - base], "snapshot and log contradict each other"
+    return hard_state, taken + log[len(taken) - base :]
+
+
+def assert_readable(wal: Wal, recovered: Recovered) -> None:
+    """What is in memory stands on the disk too, where it is looked for; the terms fit."""
+    terms = recovered.terms
+    read = wal.read(terms.base_index, terms.last_index, max_bytes=10**9)
+    assert recovered.entries == read, "the log reads otherwise than it was recovered"
+    assert [e.term for e in read] == [terms.at(e.index) for e in read]
+    assert terms.last_index == terms.base_index + len(read)
 
 
 def make_entries(first: int, count: int, *, term: int, command: bytes = b"x") -> list[Entry]:
@@ -94,8 +141,18 @@ def vote(term: int, voted_for: str | None = None) -> HardState:
 def state_of(recovered: Recovered) -> State:
     """Return what was recovered as a value that compares and does not change."""
     hard_state = recovered.hard_state
-    entries = tuple((entry.index, entry.term, entry.command) for entry in recovered.entries)
-    return (hard_state.term, hard_state.voted_for), entries
+    return (hard_state.term, hard_state.voted_for), facts_of(recovered.entries)
+
+
+def facts_of(entries: Sequence[Entry]) -> Facts:
+    """Return what is to know of *entries*."""
+    return tuple((entry.index, entry.term, entry.command) for entry in entries)
+
+
+def encoded(facts: Facts) -> bytes:
+    """Return the content of a snapshot of these entries."""
+    made = (make_entries(index, 1, term=term, command=command) for index, term, command in facts)
+    return b"".join(encode_entries(entries) for entries in made)
 
 
 def recover(disk: SimDisk) -> State:
@@ -115,12 +172,14 @@ class Life:
         self.floor = 0
         self.identities: list[Identity | None] = [None, ME]
         self.wal: Wal | None = None
+        self.snapshots: Snapshots | None = None
+        self.taken = 0  # the newest snapshot's index: all of that is agreed on
         self.data_dir: DataDir | None = None
 
     def open(self) -> None:
         """Start the node, and have it learn its cluster; what it says then is on disk."""
         node = start(self.disk, segment_bytes=self.segment_bytes)
-        self.wal, self.data_dir = node.wal, node.data_dir
+        self.wal, self.data_dir, self.snapshots = node.wal, node.data_dir, node.snapshots
         self.check(node)
         self.states.append(node.state)
         self.floor = len(self.states) - 1
@@ -160,6 +219,42 @@ class Life:
         self.wal.sync()
         self.floor = len(self.states) - 1
 
+    def snapshot(self, index: int) -> None:
+        """Take a snapshot of what is synced up to *index*: nothing that is remembered changes."""
+        assert self.snapshots is not None
+        facts = self.states[self.floor][1][:index]
+        assert all(facts == state[1][:index] for state in self.allowed), "not agreed on"
+        meta = snapshot_of(index, facts[-1][1])
+        self.snapshots.write(meta, [encoded(facts)], cluster_id=MEMBER.cluster_id)
+        self.taken = index
+
+    def shorten(self, *, keep: int = 2) -> None:
+        """Remove what the snapshots no longer need."""
+        assert self.snapshots is not None
+        assert self.wal is not None
+        self.wal.compact(self.snapshots.prune(keep=keep))
+
+    def install(self, facts: Facts, *, size: int) -> None:
+        """Receive a snapshot of *facts*, in pieces of *size* bytes, and let it replace the log."""
+        assert self.snapshots is not None
+        assert self.wal is not None
+        index, term, _ = facts[-1]
+        source = Snapshots.open(make_disk(), DATA / "snapshots")
+        meta = snapshot_of(index, term)
+        file = source.write(meta, [encoded(facts)], cluster_id=MEMBER.cluster_id)
+        # From the moment of its name on, whatever the log is, recovery lets it begin there.
+        before = len(self.states)
+        for (had, voted_for), _ in self.allowed:
+            self.states.append(((had, voted_for) if had >= term else (term, None), facts))
+        incoming = self.snapshots.receive(id=file.id, index=index, term=term, size=file.size)
+        while not incoming.is_whole:
+            data = source.raw(file, offset=incoming.offset, size=size)
+            incoming.add(incoming.offset, data)
+        incoming.publish()
+        self.floor, self.taken = before, index
+        hard_state = vote(*self.states[-1][0])
+        self.wal.write([write(state=hard_state, base=(index, term))])
+
     def close(self) -> None:
         """Close, and raise the floor."""
         assert self.wal is not None
@@ -171,79 +266,3 @@ class Life:
     def kill(self) -> None:
         """Kill the process."""
         self.disk.kill()
-
-
-def fixed_life(life: Life) -> None:
-    """Live a life that does everything once, rolling over several segments."""
-    life.open()
-    life.write(write(state=vote(1, "a")), write(make_entries(1, 2, term=1)))
-    life.sync()
-    life.write(write(make_entries(3, 2, term=1)), write(make_entries(5, 1, term=1)))
-    life.write(write(state=vote(2)))
-    life.sync()
-    life.write(write(make_entries(4, 1, term=2, command=b"y" * 40), state=vote(3, "b"), cut=4))
-    life.sync()
-    life.write(write(make_entries(5, 3, term=3, command=b"z" * 50)))
-    life.write(write(make_entries(8, 1, term=3, command=b"large" * 100)))
-    life.sync()
-    life.close()
-    life.open()
-    life.write(write(make_entries(9, 1, term=3)))
-    life.sync()
-    life.write(write(make_entries(8, 2, term=4), state=vote(4), cut=8))
-    life.kill()
-    life.open()
-    life.write(write(make_entries(10, 1, term=4, command=b"")))
-    life.sync()
-    life.write(write(make_entries(11, 1, term=4, command=b"unsynced")))
-
-
-def random_life(life: Life, *, random: Random, steps: int) -> None:
-    """Live a life of chance."""
-    life.open()
-    for _ in range(steps):
-        dice = random.random()
-        if dice < 0.6:
-            random_write(life, random=random)
-        elif dice < 0.9:
-            life.sync()
-        elif dice < 0.95:
-            reopen(life)
-        else:
-            killed(life)
-
-
-def random_write(life: Life, *, random: Random) -> None:
-    """Write one to three changes in one call."""
-    (term, voted_for), entries = life.states[-1]
-    last, last_term = len(entries), entries[-1][1] if entries else 0
-    writes: list[Write] = []
-    for _ in range(random.randint(1, 3)):
-        state, cut = None, None
-        if term == 0 or random.random() < 0.3:
-            term, voted_for = term + random.randint(1, 2), random.choice([None, "a", "node-b"])
-            state = vote(term, voted_for)
-        if last and random.random() < 0.25:
-            last = random.randint(max(0, last - 4), last)
-            cut, last_term = last + 1, 0
-        count = random.choice([0, 1, 1, 2, 4])
-        command = random.randbytes(random.choice([0, 3, 20, 90]))
-        new = make_entries(last + 1, count, term=term, command=command)
-        last += count
-        writes.append(write(new, state=state, cut=cut))
-    assert last_term <= term
-    life.write(*writes)
-
-
-def reopen(life: Life) -> None:
-    """End the process in order and start again."""
-    life.close()
-    life.kill()
-    life.open()
-
-
-def killed(life: Life) -> None:
-    """Kill the process and start again: nothing that was written may be missing."""
-    life.kill()
-    life.open()
-    assert life.states[-2] == life.states[-1]

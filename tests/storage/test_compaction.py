@@ -379,10 +379,11 @@ def test_as_much_is_read_as_fits_but_one_entry_at_least() -> None:
     assert [] == wal.read(4, 4, max_bytes=10**6)
 
 
-def test_cut_entries_are_never_read() -> None:
+@pytest.mark.parametrize("segment_bytes", [SEGMENT_BYTES, 700, 10**5])
+def test_cut_entries_are_never_read(segment_bytes: int) -> None:
     """Promise: whatever stands behind a cut in the files, the entries in force come back."""
     disk = make_disk()
-    wal, _ = open_wal(disk)
+    wal, _ = Wal.open(disk, WAL, segment_bytes=segment_bytes, log_id=LOG_ID)
     truth: list[Entry] = []
     for term, (cut, count) in enumerate([(1, 9), (4, 3), (7, 6), (2, 2), (4, 0), (3, 9)], start=1):
         new = make_entries(cut, count, term=term, command=b"%d" % term * 20)

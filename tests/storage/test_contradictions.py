@@ -12,6 +12,7 @@ from tinyraft.core.entry import encode_entries
 from tinyraft.errors import CorruptLog, FormatTooNew
 from tinyraft.storage.frame import FRAME_BYTES, FrameKind, frame_header
 from tinyraft.storage.segment import (
+    BASE,
     CUT_FROM,
     HEADER,
     Segment,
@@ -37,6 +38,11 @@ def entries(first: int, *terms: int) -> Frame:
 def cut(index: int) -> Frame:
     """Return a frame of a cut."""
     return FrameKind.CUT, CUT_FROM.pack(index)
+
+
+def base(index: int, term: int) -> Frame:
+    """Return a frame of a base."""
+    return FrameKind.BASE, BASE.pack(index, term)
 
 
 def disk_with(*frames: Frame, header: SegmentHeader = FIRST) -> SimDisk:
@@ -85,6 +91,15 @@ def bare_disk(*frames: Frame, seed: int = FIRST.seed) -> SimDisk:
         pytest.param([(2, b"\xff" * 8)], "of term", id="impossible_term"),
         pytest.param([(2, bytes(8) + b"\xff")], "utf-8", id="vote_not_utf8"),
         pytest.param([(1, FIRST.encode())], "second header", id="second_header"),
+        pytest.param([HARD, base(9, 5), cut(9)], "begins behind 9 of term 5", id="cut_at_a_base"),
+        pytest.param([HARD, base(9, 5), base(9, 5)], "a base at 9", id="base_twice"),
+        pytest.param([HARD, base(9, 6)], "above the hard state", id="base_above_hard_state"),
+        pytest.param([base(9, 1)], "above the hard state", id="base_without_hard_state"),
+        pytest.param([HARD, base(9, 0)], "a base of term 0", id="base_without_term"),
+        pytest.param([HARD, (5, b"1234567")], "a base of 7 bytes", id="short_base"),
+        pytest.param([HARD, base(9, 5), entries(9, 5)], "10 must come next", id="below_a_base"),
+        pytest.param([HARD, base(9, 5), entries(10, 4)], "go back", id="term_below_a_base"),
+        pytest.param([HARD, (7, b"")], "belongs in a snapshot", id="a_snapshots_frame"),
     ],
 )
 def test_contradictions_are_refused(frames: list[Frame], why: str) -> None:
@@ -117,9 +132,11 @@ def test_what_a_newer_tinyraft_wrote_is_known_as_such(frame: Frame) -> None:
         open_wal(disk_with(HARD, frame))
 
 
-def header(version: int, *, number: int = 1, log_id: int = LOG_ID, first: int = 1) -> Frame:
+def header(
+    version: int, *, number: int = 1, log_id: int = LOG_ID, first: int = 1, term: int = 0
+) -> Frame:
     """Return the frame of a segment's header."""
-    return 1, HEADER.pack(version, log_id, number, first, 0, int(first > 1))
+    return 1, HEADER.pack(version, log_id, number, first, 0, term)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +152,9 @@ def header(version: int, *, number: int = 1, log_id: int = LOG_ID, first: int = 
         pytest.param([header(1, first=0)], "contradicts", id="no_first_index"),
         pytest.param([header(1)], "hard state can't be read", id="no_hard_state"),
         pytest.param([header(1), cut(1)], "does not start with the hard", id="cut_first"),
-        pytest.param([header(1, first=2), HARD], "entry 2, 1 must come", id="starts_at_2"),
+        pytest.param([header(1, first=2, term=1), HARD], "entry 2, 1 must", id="starts_at_2"),
+        pytest.param([header(1, first=2), HARD], "contradicts", id="entries_without_term"),
+        pytest.param([header(1, term=1), HARD], "contradicts", id="term_without_entries"),
     ],
 )
 def test_heads_of_segments_are_checked(frames: list[Frame], why: str) -> None:
@@ -164,6 +183,11 @@ def test_a_successor_that_contradicts_its_predecessor_is_refused() -> None:
         with pytest.raises(CorruptLog, match=r"follows|hard state") as info:
             open_wal(again)
         assert str(Path(WAL / "0000000000000001.wal")) == info.value.path
+    again = disk.crash(names=lambda total: total)
+    head = SegmentHeader(LOG_ID, 2, 2, end, 4)
+    Segment.create(again, WAL, header=head, hard_state=vote(5, "a"), capacity=4096)
+    with pytest.raises(CorruptLog, match="behind term 4, the last entry has term 5"):
+        open_wal(again)
     head = SegmentHeader(LOG_ID, 2, 2, end, 5)
     Segment.create(disk, WAL, header=head, hard_state=vote(5, "a"), capacity=4096)
     assert 1 == len(open_wal(disk)[1].entries)

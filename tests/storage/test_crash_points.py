@@ -20,7 +20,6 @@ from tests.storage.crashes import (
 from tests.storage.crashpoints import run_unit, units
 from tests.storage.life import (
     Life,
-    fixed_life,
     make_disk,
     make_entries,
     open_wal,
@@ -28,6 +27,7 @@ from tests.storage.life import (
     vote,
     write,
 )
+from tests.storage.lives import fixed_life, snapshots_life
 from tinyraft.storage import recovery, wal
 from tinyraft.storage.segment import Segment
 from tinyraft.storage.synced import SyncedFile
@@ -57,6 +57,19 @@ def test_everything_synced_survives_a_crash_at_any_moment() -> None:
     assert live(fixed_life, check_recovery) > 400
 
 
+def test_snapshots_and_the_log_behind_them_survive_a_crash_at_any_moment() -> None:
+    """Promise: the same while snapshots are taken and received, and the log is shortened."""
+    count = 0
+
+    def check(image: SimDisk, life: Life) -> None:
+        nonlocal count
+        count += 1
+        if count % 2:
+            check_recovery(image, life)
+
+    assert live(snapshots_life, check) > 400
+
+
 def test_a_crash_inside_recovery_loses_nothing_either() -> None:
     """Promise: recovery can be cut off at any moment, and the next one finds the same truth."""
     random, count = Random(2), 0
@@ -64,15 +77,16 @@ def test_a_crash_inside_recovery_loses_nothing_either() -> None:
     def check(image: SimDisk, life: Life) -> None:
         nonlocal count
         count += 1
-        if count % 8 == 0:
+        if count % 24 == 0:
             inside_recovery(
                 image, life, random=random, look=lambda second: check_second_recovery(second, life)
             )
 
     assert live(fixed_life, check) > 400
+    assert live(snapshots_life, check) > 400
 
 
-@pytest.mark.parametrize("name", ["live 1", "live 4", "kill fixed"])
+@pytest.mark.parametrize("name", ["live 1", "live 4", "kill fixed", "kill snapshots"])
 def test_a_slice_of_the_search(name: str) -> None:
     """Promise: the same for any sequence of writes, cuts, votes, rolls, restarts and kills."""
     tally = run_unit(name)
@@ -83,7 +97,7 @@ def test_a_slice_of_the_search(name: str) -> None:
 def test_the_search_names_its_units_without_end() -> None:
     """Promise: the fixed part comes first, then lives of chance from the seed on."""
     names = units(7)
-    first = [next(names) for _ in range(40)]
+    first = [next(names) for _ in range(100)]
     assert ["mess closed", "live 7"] == [first[0], next(n for n in first if n.startswith("live 7"))]
 
 

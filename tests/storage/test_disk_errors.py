@@ -13,6 +13,13 @@ from tinyraft.errors import StorageFailed
 from tinyraft.testing.disk import Fault
 
 
+def test_a_failing_call_around_snapshots_loses_nothing() -> None:
+    """Promise: the same where snapshots are written, received and pruned; the log may go on."""
+    tally = run_unit(f"fail snapshots {errno.ENOSPC}")
+    assert [] == tally.violations
+    assert tally.images > 400
+
+
 @pytest.mark.parametrize("code", CODES[:2], ids=errno.errorcode.get)
 def test_any_failing_call_poisons_the_log_and_loses_nothing(code: int) -> None:
     """Promise: one `StorageFailed`, then silence; a new start finds everything that was synced.

@@ -13,7 +13,7 @@ crash may keep any, so a sound frame behind a torn one accuses nobody by itself.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -85,6 +85,7 @@ def recover(
     numbers: list[int],
     segment_bytes: int,
     snapshot: Snapshot | None,
+    damaged: Sequence[Notice] = (),
     memory_bytes: int,
     log_id: int | None = None,
 ) -> tuple[Segment, Places, Recovered]:
@@ -114,7 +115,8 @@ def recover(
         undo.callback(file.close)
         last = Tail(file, path, headers[-1])
         last.read(replay, known=known)
-        check_beginning(replay.terms, snapshot, path=directory / segment_name(numbers[0]))
+        first = directory / segment_name(numbers[0])
+        check_beginning(replay.terms, snapshot, path=first, damaged=damaged)
         notices = last.repair(size=segment_bytes)
         undo.pop_all()
     assert replay.hard_state is not None, "a segment without hard state was let pass"
@@ -131,10 +133,20 @@ def recover(
     return segment, replay.places, recovered
 
 
-def check_beginning(terms: Terms, snapshot: Snapshot | None, *, path: Path) -> None:
+def check_beginning(
+    terms: Terms, snapshot: Snapshot | None, *, path: Path, damaged: Sequence[Notice]
+) -> None:
     """Refuse a log whose beginning no snapshot covers, or another one than this."""
     base = terms.base_index
     index, term = (snapshot.index, snapshot.term) if snapshot else (0, 0)
+    if base > index and damaged:
+        facts = damaged[-1].facts
+        refuse(
+            f"the snapshot is damaged ({facts['why']}), and the log does not reach back to the one "
+            f"before: it begins behind entry {base}",
+            path=Path(str(facts["path"])),
+            offset=int(str(facts["offset"])),
+        )
     if base > index:
         refuse(
             f"the log begins behind entry {base}, and the newest sound snapshot ends at {index}: "

@@ -86,6 +86,7 @@ class Wal:
         segment_bytes: int = SEGMENT_BYTES,
         log_id: int | None = None,
         snapshots: Sequence[Snapshot] = (),
+        damaged: Sequence[Notice] = (),
         memory_bytes: int = MEMORY_BYTES,
     ) -> tuple[Wal, Recovered]:
         """Open the log in *directory*, or make an empty one.
@@ -99,6 +100,7 @@ class Wal:
             segment_bytes: The size of new segments. A larger frame gets a larger segment.
             log_id: The id of the log: random unless given, and then that of an old one must agree.
             snapshots: Those that are on disk, sound and of this node's cluster.
+            damaged: What `Snapshots.notices` says: a refusal names these files.
             memory_bytes: How many bytes of entries to return, from the end of the log.
 
         Returns:
@@ -119,6 +121,7 @@ class Wal:
                     numbers=numbers,
                     segment_bytes=segment_bytes,
                     snapshot=snapshot,
+                    damaged=damaged,
                     memory_bytes=memory_bytes,
                     log_id=log_id,
                 )
@@ -340,6 +343,7 @@ class Wal:
             hard_state = HardState(term, None)
         self.write([Write(Mark(0), hard_state, None, [], base=(index, term))])
         self.sync()
+        self._synced_file.sync()
         facts = {"index": index, "term": term, "last_index": recovered.terms.last_index}
         return replace(
             recovered,
