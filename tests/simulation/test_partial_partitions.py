@@ -121,9 +121,7 @@ def test_a_majority_that_is_heard_is_enough_and_all_heals(size: int, links: Link
     """
     world = Parted(size, links)
     result = world.run()
-    heard = [
-        1 + sum((a, b) in links and (b, a) in links for b in range(size)) for a in range(size)
-    ]
+    heard = [1 + sum((a, b) in links and (b, a) in links for b in range(size)) for a in range(size)]
     is_enough = 2 * max(heard) > size
     assert is_enough == (len(world.leading) == 1), world.leading
     assert len(world.leading) <= 1
