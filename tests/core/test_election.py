@@ -45,12 +45,21 @@ def heard_then(event):
     return after
 
 
+def lost(*, turn):
+    def event(timer):
+        timer.hurry(turn=turn)
+
+    return event
+
+
 @pytest.mark.parametrize(
     ("event", "least", "most"),
     [
         pytest.param(lambda timer: None, 3, 8, id="a node that starts is in a hurry"),
         pytest.param(Timer.hear_leader, T + 1, 2 * T, id="a heard leader gives from T to 2T"),
-        pytest.param(heard_then(Timer.hurry), 3, 8, id="a lost leader is not waited for"),
+        pytest.param(heard_then(lost(turn=0)), 3, 3, id="a lost leader is not waited for"),
+        pytest.param(heard_then(lost(turn=1)), 6, 6, id="but in turns"),
+        pytest.param(heard_then(lost(turn=3)), 12, 12, id="of which each takes three ticks"),
         pytest.param(heard_then(Timer.grant), T + 1, 2 * T, id="a vote gives its candidate time"),
         pytest.param(Timer.grant, 3, 8, id="but less where everybody is in a hurry"),
         pytest.param(campaigns(1), 5, 10, id="after one hurried election"),

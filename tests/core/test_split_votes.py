@@ -9,6 +9,7 @@ import pytest
 from tests.node.cores import SETTINGS, make_core, sync
 from tinyraft.core.effects import Held, Synced
 from tinyraft.core.entry import NodeId
+from tinyraft.core.messages import Heartbeat
 from tinyraft.core.raft import Raft
 from tinyraft.core.role import Role
 
@@ -58,3 +59,17 @@ def test_nine_voters_that_campaign_at_once_elect_one(seed: int) -> None:
         if any(core.role is Role.LEADER for core in made.values()):
             return
     pytest.fail(f"no leader after {10 * T} ticks")
+
+
+@pytest.mark.parametrize("term", [1, 2, 3, 4])
+def test_who_loses_the_leader_campaigns_in_turns(term: int) -> None:
+    """The stream of a dead leader ends for all at once; yet no two campaign at the same tick."""
+    waits = {}
+    for name in "abcde":
+        core = make_core(name, *"abcde")
+        core.step(Heartbeat(term, 0, 1), sender=NodeId("e"))
+        core.peer_lost(NodeId("e"), term=term)
+        waits[name] = core.timer.timeout
+    del waits["e"]
+    assert [3, 6, 9, 12] == sorted(waits.values())
+    assert "abcd"[-term % 4] == min(waits, key=waits.__getitem__)

@@ -338,3 +338,17 @@ def test_a_query_is_answered_or_says_why_not() -> None:
     for query, why in [(None, "no query"), (broken, "ZeroDivisionError"), (len, "a int, not")]:
         with pytest.raises(ReadFailed, match=why):
             Bench(query=query).gate.query(b"x")
+
+
+@pytest.mark.parametrize(("patience", "leader"), [(0.0, ""), (0.1, "b")])
+def test_a_greeting_waits_for_the_leader_if_asked_to(
+    bench: Bench, patience: float, leader: str
+) -> None:
+    """A caller that looks for the leader is kept for a moment; a call is greeted at once."""
+    bench.node.news = [lambda: setattr(bench.node, "known", (B, "b.example:1", 6))]
+    assert leader == dict(bench.gate.greeting(patience=patience))["tinyraft-leader-id"]
+
+
+def test_a_greeting_ends_its_wait(bench: Bench) -> None:
+    """Where nobody is elected in time the greeting names nobody."""
+    assert "" == dict(bench.gate.greeting(patience=0.1))["tinyraft-leader-address"]

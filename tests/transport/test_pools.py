@@ -31,7 +31,7 @@ class SlowGate:
     def __init__(self) -> None:
         self.arrived, self.release = Semaphore(0), Event()
 
-    def greeting(self) -> tuple[tuple[str, str], ...]:
+    def greeting(self, *, patience: float = 0.0) -> tuple[tuple[str, str], ...]:
         """Say nothing."""
         return ()
 

@@ -44,7 +44,8 @@ class Call:
     def set_trailing_metadata(self, metadata: Sequence[tuple[str, str]]) -> None:
         self.trailers = dict(metadata)
 
-    def greeting(self) -> tuple[tuple[str, str], ...]:
+    def greeting(self, *, patience: float = 0.0) -> tuple[tuple[str, str], ...]:
+        assert patience < 1.0  # or a caller looks elsewhere
         return (("tinyraft-leader-id", "b"),)
 
     def propose(self, commands: Sequence[tuple[int, bytes]], answer: Callable[[Any], None]) -> None:

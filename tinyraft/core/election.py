@@ -13,6 +13,7 @@ from tinyraft.core.log import Log
 
 HASTE_TICKS = 2
 SPREAD_TICKS = 6  # a hurried draw must still keep two nodes apart
+TURN_TICKS = 3  # longer than an election takes
 
 
 class Random(Protocol):
@@ -28,16 +29,19 @@ class Timer:
     When the leader is known to be gone (its process died, or this node just started) waiting T
     gains nothing: the timer is *hurried*, drawn from 3 to 8 ticks, and after each failed election
     from about twice that, up to T again. Pre-votes keep a hurried node from disturbing a leader.
+
+    When its process died all learn of it at once, and would often collide. So they campaign in
+    turns, three ticks apart; chance comes in where the turns did not help.
     """
 
     def __init__(self, *, election_ticks: int, random: Random) -> None:
         """Start hurried: a node that starts knows no leader."""
         self._base = election_ticks
         self._random = random
-        self._hurry = 0
+        self._hurry = HASTE_TICKS
         self.elapsed = 0
         self.timeout = 0
-        self.hurry()
+        self._redraw(self._hurry)
 
     def tick(self) -> bool:
         """Let one tick pass; tell whether the time is up."""
@@ -53,10 +57,11 @@ class Timer:
         """A vote was given away: give its candidate the time to win."""
         self._redraw(max(self._hurry, HASTE_TICKS))
 
-    def hurry(self) -> None:
-        """The leader is gone for certain: be quick."""
+    def hurry(self, *, turn: int) -> None:
+        """The leader is gone for certain: be quick, but let *turn* others go first."""
         self._hurry = HASTE_TICKS
-        self._redraw(self._hurry)
+        self.elapsed = 0
+        self.timeout = HASTE_TICKS + 1 + TURN_TICKS * turn
 
     def campaign(self) -> None:
         """An election begins; should it fail, wait longer before the next."""

@@ -293,7 +293,14 @@ class Raft:
         if self.role is Role.FOLLOWER and self.leader_id == peer and self.term == term:
             self._note("leader_lost", leader=peer)
             self.leader_id = None
-            self.timer.hurry()
+            self.timer.hurry(turn=self._turn_after(peer))
+
+    def _turn_after(self, leader: NodeId) -> int:
+        """How many voters campaign before this one when *leader* is lost; each term others do."""
+        heirs = sorted(self.configuration.voters - {leader})
+        if self.me not in heirs:
+            return len(heirs)
+        return (heirs.index(self.me) + self.term) % len(heirs)
 
     # --- votes ------------------------------------------------------------------------------
 

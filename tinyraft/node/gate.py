@@ -243,8 +243,13 @@ class Gate:
             incarnation=identity.incarnation,
         )
 
-    def greeting(self) -> tuple[tuple[str, str], ...]:
-        """Say at the start of an answer where the leader is, and which cluster this is."""
+    def greeting(self, *, patience: float = 0.0) -> tuple[tuple[str, str], ...]:
+        """Say at the start of an answer where the leader is, and which cluster this is.
+
+        Where no leader is known this waits for one, at most *patience* seconds.
+        """
+        if patience > 0:
+            self._node.wait_until(self._can_decide, timeout=patience)
         leader, address, term = self._node.leader()
         return (
             ("tinyraft-node", self._node.me),

@@ -247,7 +247,7 @@ def pace(world: World, fault: Fault, member: SimMember) -> None:
 def starve(world: World, fault: Fault, member: SimMember) -> None:
     """A process gets next to nothing of the processor: every wake-up of it is late."""
     world.see("leader starved" if member is world.leader() else "follower starved")
-    member.hunger = world.story.timeout * (0.3 + 1.2 * fault.amount)
+    member.hunger = world.story.timeout * (0.3 + 0.7 * fault.amount)
     later(world, fault, lambda: setattr(member, "hunger", 0.0))
 
 

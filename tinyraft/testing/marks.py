@@ -18,6 +18,8 @@ LEAST: dict[str, int] = {
     "leader_lost": 400,
     "leader paused": 20,
     "follower paused": 40,
+    "leader starved": 15,
+    "starved": 15,
     "transfer_begun": 30,
     "transfer_failed": 1,
     "resigned": 12,

@@ -46,6 +46,7 @@ T = TypeVar("T")
 Context = grpc.ServicerContext
 
 UNTIMED_SECONDS = 60.0  # how long a call without a deadline may hold a thread
+GREETING_SECONDS = 0.15  # how long a caller is kept who would only look elsewhere: an election
 ANSWER_BYTES = 1 << 20  # of results in one message, unless one is longer
 PEER_SECONDS = 30.0  # how long a peer's append may wait for the disk
 
@@ -90,8 +91,8 @@ class Gate(Protocol):
     def status(self) -> Status:
         """Describe the node."""
 
-    def greeting(self) -> tuple[tuple[str, str], ...]:
-        """Say which cluster this is, and where its leader."""
+    def greeting(self, *, patience: float = 0.0) -> tuple[tuple[str, str], ...]:
+        """Say which cluster this is, and where its leader; wait *patience* seconds to know it."""
 
 
 class Membership(Protocol):
@@ -335,7 +336,7 @@ class Streams:
         if self._closing:
             answers.put(None)  # `close` may have come before
         try:
-            context.send_initial_metadata(gate.greeting())
+            context.send_initial_metadata(gate.greeting(patience=GREETING_SECONDS))
             commands = Commands(gate, requests, answers)
             context.add_callback(lambda: answers.put(None))
             self._pool.submit(commands.read)
