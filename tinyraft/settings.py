@@ -188,7 +188,8 @@ SETTINGS: tuple[Setting, ...] = (
         variable="RAFT_JOIN",
         field="join",
         default="",
-        meaning="members (host:port, ...) that an empty data directory asks to be let in",
+        meaning="members (host:port, ...) that an empty data directory asks to be let in, and"
+        " through which a node that moved is found",
         parse=parse_addresses,
         check=_check_join,
     ),

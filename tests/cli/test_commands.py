@@ -13,7 +13,8 @@ import tinyraft
 from tinyraft.cli.commands import group
 from tinyraft.settings import SETTINGS
 
-VERBS = ("serve", "status", "demo", "version")
+CHANGES = ("add-learner", "add-voter", "promote", "demote", "remove")
+VERBS = ("serve", "status", "members", *CHANGES, "transfer", "demo", "version")
 
 # The command line by itself: the package's own __init__ is not run.
 ALONE = f"""
@@ -49,7 +50,21 @@ def test_the_version_is_the_package_s():
 
 @pytest.mark.parametrize(
     "args",
-    [["nonsense"], ["serve"], ["demo", "--nodes", "8"], ["demo", "--nodes", "0"], ["demo", "-x"]],
+    [
+        ["nonsense"],
+        ["serve"],
+        ["demo", "--nodes", "8"],
+        ["demo", "--nodes", "0"],
+        ["demo", "-x"],
+        ["remove"],
+        ["remove", "n1", "--expect", "x"],
+        ["remove", "n1", "--addr", "host:99999"],
+        ["remove", "no id"],
+        ["add-voter", "n1"],
+        ["add-learner", "n1", "nowhere"],
+        ["transfer", "--to", "no id"],
+        ["members", "--addr", ","],
+    ],
     ids=" ".join,
 )
 def test_what_can_t_be_meant_ends_with_2(args):

@@ -170,7 +170,7 @@ def test_a_new_node_under_a_removed_id_only_complains() -> None:
     assert not bench.node.is_removed
 
 
-def test_a_refusal_is_told_once_for_as_long_as_it_stays_the_same(
+def test_each_refusal_is_told_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """An operator sees why, not a flood."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -74,6 +75,137 @@ def status(addresses: str, as_json: bool, timeout: float) -> None:
 
     with faults():
         verb.status(addresses, as_json=as_json, timeout=timeout)
+
+
+def asking(verb: Callable[..., None]) -> Callable[..., None]:
+    """Add what all verbs about members take: where to ask, and how to print."""
+    address = click.option(
+        "--addr",
+        metavar="ADDR,...",
+        envvar="RAFT_JOIN",
+        default="127.0.0.1:50051",
+        show_default=True,
+        help="Where nodes listen; one will do, any will do. Also RAFT_JOIN.",
+    )
+    return address(click.option("--json", "as_json", is_flag=True, help="Print JSON.")(verb))
+
+
+def waiting(seconds: float) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add a time limit of *seconds*."""
+    return click.option(
+        "--timeout", default=seconds, show_default=True, help="Seconds for everything."
+    )
+
+
+expecting = click.option(
+    "--expect",
+    type=click.IntRange(min=0),
+    metavar="INDEX",
+    help="Change only the configuration of this index, which `members` shows.",
+)
+node_id = click.argument("node", metavar="ID")
+
+
+@group.command()
+@asking
+def members(addr: str, as_json: bool) -> None:
+    """Show who belongs to the cluster, and the index of that configuration."""
+    from tinyraft.cli import members as verb
+
+    with faults():
+        verb.show(addr, as_json=as_json)
+
+
+@group.command()
+@node_id
+@click.argument("address", metavar="ADDR")
+@expecting
+@waiting(10.0)
+@asking
+def add_learner(
+    node: str, address: str, addr: str, expect: int | None, timeout: float, as_json: bool
+) -> None:
+    """Take the node ID, which listens or will listen at ADDR, in without a vote."""
+    from tinyraft.cli import members as verb
+
+    with faults():
+        verb.take_in(
+            node,
+            address,
+            addr,
+            voter=False,
+            wait=False,
+            expect=expect,
+            timeout=timeout,
+            as_json=as_json,
+        )
+
+
+@group.command()
+@node_id
+@click.argument("address", metavar="ADDR")
+@click.option("--no-wait", is_flag=True, help="Don't wait until it has caught up and votes.")
+@expecting
+@waiting(60.0)
+@asking
+def add_voter(
+    node: str,
+    address: str,
+    addr: str,
+    no_wait: bool,
+    expect: int | None,
+    timeout: float,
+    as_json: bool,
+) -> None:
+    """Take the node ID in as a learner at ADDR that gets its vote when it has caught up.
+
+    A learner that is there already is to vote from now on.
+    """
+    from tinyraft.cli import members as verb
+
+    with faults():
+        verb.take_in(
+            node,
+            address,
+            addr,
+            voter=True,
+            wait=not no_wait,
+            expect=expect,
+            timeout=timeout,
+            as_json=as_json,
+        )
+
+
+def changing(name: str, text: str) -> None:
+    """Make the verb *name*, which changes one member."""
+
+    @group.command(name, help=text)
+    @node_id
+    @expecting
+    @waiting(10.0)
+    @asking
+    def change(node: str, addr: str, expect: int | None, timeout: float, as_json: bool) -> None:
+        from tinyraft.cli import members as verb
+
+        with faults():
+            verb.change(name, node, addr, expect=expect, timeout=timeout, as_json=as_json)
+
+
+changing("promote", "Give the learner ID its vote.")
+changing("demote", "Take the vote of ID away; it stays as a learner. A leader hands over.")
+changing("remove", "Take ID out for ever: its id is never used again. A leader hands over.")
+
+
+@group.command()
+@click.option("--to", default="", metavar="ID", help="To this voter, not to the best one.")
+@waiting(10.0)
+@asking
+def transfer(to: str, addr: str, timeout: float, as_json: bool) -> None:
+    """Hand leadership over, and wait until somebody has it."""
+    from tinyraft.cli import members as verb
+
+    with faults():
+        verb.transfer(to, addr, timeout=timeout, as_json=as_json)
 
 
 @group.command()

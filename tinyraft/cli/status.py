@@ -68,7 +68,7 @@ def to_row(node: Seen) -> tuple[object, ...]:
     said = node.status
     if said is None:
         return (node.node_id, node.address, "no answer", vote, "", "", "", "", "")
-    note = said.failed or ("" if said.is_ready else "not ready")
+    note = said.failed or ("removed" if said.removed else "" if said.is_ready else "not ready")
     counts = (said.term, said.commit_index, said.last_applied)
     return (node.node_id, node.address, said.role.value, vote, *counts, said.leader_id, note)
 
@@ -90,4 +90,5 @@ def to_json(node: Seen) -> dict[str, object]:
         "last_index": said and said.last_index,
         "ready": said and said.is_ready,
         "failed": said and said.failed,
+        "removed": said and said.removed,
     }

@@ -141,7 +141,8 @@ class Raft:
         self.is_reluctant = False
         self.wakefulness = Wakefulness(election_ticks=settings.election_ticks)
         self._handed_over = False  # by a leader whose successor is not known yet
-        self.is_removed = False  # that is committed, or a peer where it is said so
+        # That is committed, or a peer where it is said so.
+        self.is_removed = me in self.committed_configuration.removed
         self.ticks = 0
         self.candidacy: Candidacy | None = None
         self._timeout_now: NodeId | None = None

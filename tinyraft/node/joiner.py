@@ -33,6 +33,7 @@ LONGEST_PAUSE_SECONDS = 2.0
 CALL_SECONDS = 5.0
 ANNOUNCE_SECONDS = 1.0
 IDLE_SECONDS = 0.5  # between two looks whether all is still well
+MOST_REASONS = 100  # in the log, of one search
 
 
 class Joiner:
@@ -72,7 +73,7 @@ class Joiner:
         self._stopping = Event()
         self._well_at: float | None = None
         self._pause = PAUSE_SECONDS
-        self._last = ""
+        self._told: set[str] = set()
 
     def is_done(self) -> bool:
         """Whether the cluster knows this node at its present address, and a leader found it there.
@@ -111,6 +112,7 @@ class Joiner:
         now = self._monotonic()
         if self.is_done():
             self._well_at, self._pause = now, PAUSE_SECONDS
+            self._told.clear()
             return IDLE_SECONDS
         if self._well_at is not None and now - self._well_at < self._patience:
             return PAUSE_SECONDS
@@ -172,12 +174,12 @@ class Joiner:
         return None
 
     def _complain(self, error: TinyraftError) -> None:
-        """Log why it was refused, once for as long as the reason stays the same."""
+        """Log why it was in vain: each reason once, until all is well."""
         text = str(error)
-        if text != self._last:
+        if text not in self._told and len(self._told) < MOST_REASONS:
+            self._told.add(text)
             log = self._log.warning if isinstance(error, MembershipError) else self._log.info
             log("not_joined_yet", why=text)
-        self._last = text
 
     # --- the thread ---------------------------------------------------------------------------
 

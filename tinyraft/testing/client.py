@@ -104,7 +104,7 @@ class SimClient:
     def _look(self) -> None:
         world, attempt = self._world, self._attempt
         address = self._route.next()
-        member = world.member_at(address)
+        member = world.named(address)
         is_over = False
 
         def over(found: tuple[str, str, str, int, int] | None) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
+from tinyraft.core.configuration import Change, Demote, Promote, Remove
 from tinyraft.core.entry import NodeId
 from tinyraft.errors import TinyraftError
 from tinyraft.testing.disk import Fault as DiskFault
@@ -40,8 +42,14 @@ class World(Surroundings, Protocol):
     def join(self) -> None:
         """Start a new process that joins."""
 
-    def ask(self, member: SimMember) -> None:
-        """Let *member* ask to be taken in."""
+    def search(self, member: SimMember) -> None:
+        """Let *member* get in or be found."""
+
+    def change(self, change: Change) -> None:
+        """Ask whoever leads for a change of members."""
+
+    def is_safe_without(self, name: NodeId) -> bool:
+        """Tell whether enough are there to stay without *name*."""
 
 
 class Named(Protocol):
@@ -82,7 +90,7 @@ def start(world: World, member: SimMember) -> None:
         return
     member.disk.heal()
     if member.start():
-        world.ask(member)
+        world.search(member)
     else:
         world.schedule.after(0.05, f"{member.name} starts again", lambda: start(world, member))
 
@@ -276,8 +284,7 @@ def disk_full(world: World, fault: Fault, member: SimMember) -> None:
 
 def flip(world: World, fault: Fault, member: SimMember) -> None:
     """A bit of what was synced turns over while the process is down."""
-    gone = sum(m.is_dead or m.is_flipped for m in world.members.values())
-    if not member.is_up or gone + 1 > (world.story.members - 1) // 2:
+    if not member.is_up or not world.is_safe_without(member.name):
         return
     member.kill()
     member.disk.heal()
@@ -342,6 +349,34 @@ def join(world: World, fault: Fault, member: SimMember) -> None:
         world.join()
 
 
+def remove(world: World, fault: Fault, member: SimMember) -> None:
+    """A member is removed, whether it is up or not; its process runs on."""
+    del fault
+    if world.is_safe_without(member.name):
+        world.change(Remove(member.name))
+
+
+def demote(world: World, fault: Fault, member: SimMember) -> None:
+    """A voter becomes a learner."""
+    del fault
+    if world.is_safe_without(member.name):
+        world.change(Demote(member.name))
+
+
+def promote(world: World, fault: Fault, member: SimMember) -> None:
+    """A learner becomes a voter."""
+    del fault
+    world.change(Promote(member.name))
+
+
+def move_all(world: World, fault: Fault, member: SimMember) -> None:
+    """All processes come back at other addresses: nobody knows anybody's."""
+    del member
+    for one in list(world.members.values()):
+        if one.is_up:
+            move(world, replace(fault, seconds=fault.seconds * (0.1 + world.random.random())), one)
+
+
 def move(world: World, fault: Fault, member: SimMember) -> None:
     """A process comes back at another address."""
     if member.is_up:
@@ -380,4 +415,8 @@ FAULTS: dict[str, Callable[[World, Fault, SimMember], None]] = {
     "resign": resign,
     "join": join,
     "move": move,
+    "move all": move_all,
+    "remove": remove,
+    "demote": demote,
+    "promote": promote,
 }

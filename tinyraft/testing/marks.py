@@ -25,9 +25,16 @@ LEAST: dict[str, int] = {
     "resigned": 12,
     "left": 25,
     "join": 40,
-    "moved": 25,
-    "members_change": 100,
-    "ChangeInProgress": 60,
+    "moved": 150,
+    "sighted": 300,
+    "members_change": 250,
+    "ChangeInProgress": 400,
+    "Promote": 30,
+    "Demote": 8,
+    "Demote of the leader": 4,
+    "Remove": 10,
+    "Remove of the leader": 5,
+    "removed": 30,
     "crash with unsynced bytes": 400,
     "crash in a disk call": 35,
     "crash in recovery": 40,
@@ -59,6 +66,7 @@ LEAST: dict[str, int] = {
     "fault disk full": 35,
     "fault disk error": 35,
     "fault slow disk": 80,
+    "fault move all": 50,
 }
 
 

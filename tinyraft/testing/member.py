@@ -26,6 +26,7 @@ from tinyraft.storage.wal import Wal
 from tinyraft.testing.disk import Change, SimDisk, kept, lost
 from tinyraft.testing.parts import Driver, drive
 from tinyraft.testing.schedule import Event
+from tinyraft.testing.search import Search
 from tinyraft.testing.surroundings import Surroundings
 
 DIRECTORY = Path("/wal")
@@ -100,6 +101,7 @@ class SimMember:
         self.has_trouble = False  # its disk or its module was told to fail
         self.applied = 0  # commands, in this life
         self.heard_at: dict[NodeId, int] = {}
+        self.search: Search | None = None  # of this life
         self._backlog: list[tuple[str, Callable[[], object]]] = []
         self._drivers: list[Driver] = []
         self._held: list[tuple[Held[Reply], Callable[[Reply], None]]] = []
@@ -117,6 +119,7 @@ class SimMember:
         self.life += 1
         self._drivers, self._held, self._backlog = [], [], []
         self.heard_at, self.applied = {}, 0
+        self.search = None
         self.is_paused = False
         try:
             recovered, entries = self._open()

@@ -90,6 +90,10 @@ KINDS = {
     "resign": 3,
     "join": 2,
     "move": 2,
+    "move all": 1,
+    "remove": 2,
+    "demote": 2,
+    "promote": 3,
 }
 
 

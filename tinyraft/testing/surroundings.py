@@ -128,6 +128,9 @@ class Surroundings(Protocol):
     def member_at(self, address: str) -> Process | None:
         """Find who listens at *address*."""
 
+    def named(self, address: str) -> Process | None:
+        """Find whom a caller reaches that knows *address* as a name."""
+
     def judge(self, operation: Operation) -> None:
         """Look at an answer."""
 

@@ -41,6 +41,7 @@ class Truth:
         """Watch *members*."""
         self.committed: list[Entry] = []
         self.commands: list[bytes] = []  # of what is committed
+        self.removed: frozenset[NodeId] = frozenset()  # likewise
         self.broken: Violation | None = None  # by what a module was given
         self._members = members
         self._seen = seen
@@ -159,6 +160,7 @@ class Truth:
         assert leadership is not None, "the watch of the core has looked"
         if view.leads != raft.term:
             view.leads, view.led_since = raft.term, raft.ticks
+            hold(member.name not in self.removed, f"{member.name} leads and was removed (I12)")
             known = self._leaders.setdefault(raft.term, member.name)
             hold(known == member.name, f"{known} and {member.name} lead term {raft.term} (I1)")
             if raft.term == max(self._leaders):
@@ -209,6 +211,7 @@ class Truth:
             hold(known == value, f"{member.name}: two entries at {entry.index}/{entry.term} (I4)")
             before = entry.term
             terms.append(before)
+            self._look_behind_the_removal(view, entry)
             if entry.kind is EntryKind.CONFIGURATION:
                 view.changes[entry.index] = Configuration.decode(entry.command)
         view.last_index, view.last_term = last, log.last_term
@@ -229,6 +232,15 @@ class Truth:
         start = max(after, on_disk)
         return found + (log.between(start, to, max_bytes=1 << 60) if start < to else [])
 
+    def _look_behind_the_removal(self, view: View, entry: Entry) -> None:
+        """A leader that takes its own vote away appends nothing more."""
+        if view.changes:
+            index = max(view.changes)
+            leader = self._leaders.get(entry.term)
+            is_gone = leader is not None and leader not in view.changes[index].voters
+            same_term = index > 0 and view.terms[index - 1] == entry.term
+            hold(not (is_gone and same_term), f"{leader} appends behind its own removal (I12)")
+
     def _look_at_commit(self, member: Process, view: View) -> None:
         raft = member.raft
         new = self._entries_of(member, view.commit_index, raft.commit_index)
@@ -237,14 +249,18 @@ class Truth:
         hold(new[: len(known)] == known, f"{member.name} committed something else (I6)")
         fresh = new[len(known) :]
         if fresh:
-            self._look_at_quorum(member, fresh[-1])
+            self._look_at_quorum(member, view, fresh[-1])
             self.committed += fresh
             self.commands += [e.command for e in fresh if e.kind is EntryKind.COMMAND]
+            for entry in fresh:
+                if entry.kind is EntryKind.CONFIGURATION:
+                    self.removed = frozenset(Configuration.decode(entry.command).removed)
         view.commit_index = raft.commit_index
 
-    def _look_at_quorum(self, member: Process, last: Entry) -> None:
+    def _look_at_quorum(self, member: Process, view: View, last: Entry) -> None:
         raft = member.raft
-        hold(raft.role is Role.LEADER, f"{member.name}, a follower, committed first (I10)")
+        leads = raft.role is Role.LEADER or view.leads == raft.term  # it may just have left
+        hold(leads, f"{member.name}, a follower, committed first (I10)")
         hold(last.term == raft.term, f"{member.name} committed an older term by count (I7)")
         voters = raft.configuration.voters
         have = sum(

@@ -14,7 +14,7 @@ from hashlib import blake2b
 from random import Random
 from typing import Any
 
-from tinyraft.core.configuration import AddLearner, Configuration, Member, Relocate
+from tinyraft.core.configuration import Change, Configuration, Member
 from tinyraft.core.effects import HardState, Mark, Write
 from tinyraft.core.entry import Entry, EntryKind, NodeId, make_entry
 from tinyraft.core.role import Role
@@ -28,12 +28,12 @@ from tinyraft.testing.history import Operation, is_linearizable
 from tinyraft.testing.member import DIRECTORY, SHELF, SimMember
 from tinyraft.testing.network import SimNetwork
 from tinyraft.testing.schedule import Schedule
+from tinyraft.testing.search import Search
 from tinyraft.testing.story import LEADER, Story
 from tinyraft.testing.stream import SimStream
 from tinyraft.testing.truth import Truth, Violation, hold
 
 LIMIT = 60.0  # election timeouts until all must be well again
-ASK_SECONDS = 0.1
 
 
 class Ledger:
@@ -159,16 +159,44 @@ class World:
 
     # --- who is where ---------------------------------------------------------------------------
 
-    def member_at(self, address: str) -> SimMember | None:
-        """Find who listens at *address*.
-
-        When all is mended, also who listened there before: two that only know each other's former
-        addresses can't elect who would write down the new ones.
-        """
+    def process_at(self, address: str) -> SimMember | None:
+        """Find who listens at *address*."""
         for member in self.members.values():
-            if address in (member.addresses if self.is_mended else member.addresses[:1]):
+            if address == member.address:
                 return member
         return None
+
+    member_at = process_at
+
+    def named(self, address: str) -> SimMember | None:
+        """Find whom a caller reaches: it knows names, and they follow a process that moves."""
+        for member in self.members.values():
+            if address in member.addresses:
+                return member
+        return None
+
+    def anchor(self) -> SimMember | None:
+        """Find whom the name in everybody's RAFT_JOIN leads to: the first that is there to stay."""
+        gone = {
+            name for m in self.members.values() if m.life for name in m.raft.configuration.removed
+        }
+        staying = (m for m in self.members.values() if not m.is_dead and m.name not in gone)
+        return next(staying, None)
+
+    def is_safe_without(self, name: NodeId) -> bool:
+        """Tell whether voters enough are there to stay when *name* votes no more, or is lost.
+
+        Whatever any member takes for the present configuration.
+        """
+        gone = {n for n, m in self.members.items() if m.is_dead or m.is_flipped}
+        for member in self.members.values():
+            if member.life == 0:
+                continue
+            voters = member.raft.configuration.voters
+            for left, lost in ((voters, gone | {name}), (voters - {name}, gone)):
+                if 2 * len(left - lost) <= len(left):
+                    return False
+        return True
 
     def leader(self) -> SimMember | None:
         """Find who leads; of several, the one of the highest term."""
@@ -205,7 +233,8 @@ class World:
         """Let the story happen; raises `Violation` when a rule is broken."""
         story, schedule = self.story, self.schedule
         for member in list(self.members.values()):
-            member.start()
+            if member.start():
+                self.search(member)
         addresses = [member.address for member in self.members.values()]
         self.clients = [SimClient(self, f"c{n}", addresses) for n in range(story.clients)]
         for fault in story.faults:
@@ -236,6 +265,9 @@ class World:
             return False
         last = leader.raft.log.last_index
         known = {member.id for member in leader.raft.configuration.members}
+        removed = leader.raft.configuration.removed
+        if any(not m.raft.is_removed for m in up if m.name in removed):
+            return False
         return all(
             m.raft.term == leader.raft.term
             and m.raft.log.last_index == m.raft.commit_index == last
@@ -288,29 +320,28 @@ class World:
         member = self._found(name, None)
         member.start()
         self.see("join")
-        self.ask(member)
+        self.search(member)
 
-    def ask(self, member: SimMember) -> None:
-        """Ask whoever leads to take *member* in, or to dial it where it is now."""
+    def search(self, member: SimMember) -> None:
+        """Let *member*, which has just started, get in or be found."""
+        member.search = Search(self, member)
+
+    def change(self, change: Change) -> None:
+        """Ask whoever leads for a change of members."""
         leader = self.leader()
-        if member.is_up:
-            known = member.raft.configuration.get(member.name)
-            if known and known.address == member.address and member.raft.leader_id:
-                return
-        if leader is not None and not self.network.loses(member.name, leader.name):
-            leader.run(leader.life, "asked", lambda: self._take_in(leader, member))
-        self.schedule.after(ASK_SECONDS, f"{member.name} asks", lambda: self.ask(member))
 
-    def _take_in(self, leader: SimMember, member: SimMember) -> None:
-        known = leader.raft.configuration.get(member.name)
-        new = Member(member.name, member.address, False, True, 1)
-        change = Relocate(member.name, member.address) if known else AddLearner(new)
-        if known is not None and known.address == member.address:
-            return
-        try:
-            leader.node.change_members(change, Waiter())
-        except TinyraftError as error:
-            self.see(type(error).__name__)
+        def happen() -> None:
+            assert leader is not None, "it was asked"
+            try:
+                leader.node.change_members(change, Waiter())
+            except TinyraftError as error:
+                self.see(type(error).__name__)
+            else:
+                is_own = not leader.raft.is_voter
+                self.see(f"{type(change).__name__}{' of the leader' if is_own else ''}")
+
+        if leader is not None:
+            leader.run(leader.life, "change", happen)
 
 
 def play(story: Story) -> Result:
