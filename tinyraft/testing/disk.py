@@ -161,11 +161,13 @@ class SimDisk:
         trace: Every call so far: its name and its path.
         before: Called before each call takes effect, to look at the disk at that moment.
         sector_bytes: What the disk writes at once, in any order; 0: a whole write.
+        free_bytes: What it says is left; a `Fault` makes it refuse.
     """
 
     def __init__(self, *, sector_bytes: int = 0) -> None:
         """Begin with an empty root."""
         self.sector_bytes = sector_bytes
+        self.free_bytes = 1 << 40
         self.life = 0
         self.trace: list[tuple[str, Path]] = []
         self.before: Callable[[], object] | None = None
@@ -241,6 +243,11 @@ class SimDisk:
         for alter in directory.pending:
             alter(directory.durable)
         directory.pending.clear()
+
+    def free(self, path: Path) -> int:
+        """See `Disk`."""
+        self.enter("free", path)
+        return self.free_bytes
 
     # --- what tests and simulations do ----------------------------------------------------------
 
