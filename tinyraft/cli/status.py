@@ -68,7 +68,8 @@ def to_row(node: Seen) -> tuple[object, ...]:
     said = node.status
     if said is None:
         return (node.node_id, node.address, "no answer", vote, "", "", "", "", "")
-    note = said.failed or ("" if said.is_ready else "not ready")
+    full = f"disk full: {said.storage_full}" if said.storage_full else ""
+    note = said.failed or full or ("" if said.is_ready else "not ready")
     counts = (said.term, said.commit_index, said.last_applied)
     return (node.node_id, node.address, said.role.value, vote, *counts, said.leader_id, note)
 
@@ -90,4 +91,5 @@ def to_json(node: Seen) -> dict[str, object]:
         "last_index": said and said.last_index,
         "ready": said and said.is_ready,
         "failed": said and said.failed,
+        "storage_full": said and said.storage_full,
     }

@@ -29,6 +29,7 @@ class Status:
         is_ready: It knows a leader, and the module has seen what that leader had committed.
         failed: Why it stopped working; "" while it works.
         incarnation: The number of its data directory.
+        storage_full: Why it takes no commands, and what to do; "" while its disk has room.
     """
 
     node_id: str
@@ -46,3 +47,4 @@ class Status:
     is_ready: bool
     failed: str
     incarnation: int
+    storage_full: str = ""

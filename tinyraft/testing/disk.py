@@ -60,6 +60,8 @@ class Fault:
     partial: int = 0  # bytes that a failing pwrite writes before
 
 
+ROOM = 1 << 40  # bytes: more than anybody asks for
+
 Keep: TypeAlias = Callable[[Change], tuple[int, int] | None]
 """What a crash does to an unsynced change: lost (None), or those of its bytes reached the disk."""
 
@@ -167,7 +169,7 @@ class SimDisk:
     def __init__(self, *, sector_bytes: int = 0) -> None:
         """Begin with an empty root."""
         self.sector_bytes = sector_bytes
-        self.free_bytes = 1 << 40
+        self.free_bytes = ROOM
         self.life = 0
         self.trace: list[tuple[str, Path]] = []
         self.before: Callable[[], object] | None = None
@@ -259,6 +261,7 @@ class SimDisk:
             names: Given how many changes of a directory are unsynced, how many are kept.
         """
         image = SimDisk(sector_bytes=self.sector_bytes)
+        image.free_bytes = self.free_bytes
         image._root = crashed_directory(self._root, keep=keep, names=names, done={})
         return image
 
@@ -274,8 +277,9 @@ class SimDisk:
         self._faults.append(fault)
 
     def heal(self) -> None:
-        """Disarm all faults."""
+        """Disarm all faults, and make room."""
         self._faults.clear()
+        self.free_bytes = ROOM
 
     def pending(self) -> list[Change]:
         """Return the unsynced changes of all files."""

@@ -55,6 +55,7 @@ def decode(answer: pb.StatusResponse) -> Status:
         is_ready=answer.ready,
         failed=answer.failed,
         incarnation=answer.incarnation,
+        storage_full=answer.storage_full,
     )
 
 

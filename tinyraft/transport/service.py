@@ -468,4 +468,5 @@ def encode_status(status: Status) -> pb.StatusResponse:
         failed=status.failed,
         version=__version__,
         incarnation=status.incarnation,
+        storage_full=status.storage_full,
     )
