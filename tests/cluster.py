@@ -89,6 +89,7 @@ class GatedJournal:
         self.open.set()
         self.syncing = Event()
         self.failure: BaseException | None = None
+        self.has_room = True
         self.batches: list[list[Write]] = []
         self.syncs = 0
 
@@ -107,6 +108,10 @@ class GatedJournal:
             raise self.failure
         if self.journal is not None:
             self.journal.sync()
+
+    def provide(self, *, again: bool) -> bool:
+        """Pass it on."""
+        return self.has_room and (self.journal is None or self.journal.provide(again=again))
 
     def read(self, after: Index, to: Index, *, max_bytes: int) -> list[Entry]:
         """Pass it on."""

@@ -96,6 +96,7 @@ class Caller:
             CommandTooLarge: Nothing was sent.
             NoQuorum: No leader was found in time. Nothing was appended (`NotApplied`).
             Overloaded: The leader took no more work. Nothing was appended (`NotApplied`).
+            StorageFull: The leader's disk is nearly full. Nothing was appended (`NotApplied`).
             ApplyTimeout: Time ran out after it was sent (`MaybeApplied`). It may be applied.
             ConnectionLost: The connection broke after it was sent (`MaybeApplied`); likewise.
             WrongCluster: An address leads to another cluster than the one met first.
@@ -115,6 +116,8 @@ class Caller:
             except TinyraftError as error:
                 retry = self._after(stream, error)
                 if retry is None:
+                    if isinstance(error, NoQuorum) and not isinstance(why, NoQuorum):
+                        raise why from error  # what a node said tells more than that time ran out
                     raise
                 why = retry.why
                 if not retry.at_once:

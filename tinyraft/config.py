@@ -57,6 +57,9 @@ class Config:
             (``RAFT_SNAPSHOT_BYTES``).
         trailing_bytes: Bytes of log that stay behind a snapshot all the same, so that a member
             which lags a little needs no snapshot (``RAFT_TRAILING_BYTES``).
+        disk_reserve_bytes: Free bytes on the file system of `data_dir` below which a leader answers
+            `StorageFull` (``RAFT_DISK_RESERVE_BYTES``): room for two segments of the log and a
+            snapshot. 0 looks at nothing.
         warnings: What is allowed but looks like a mistake; the server logs it. Neither compared nor
             shown.
 
@@ -80,6 +83,7 @@ class Config:
     snapshot_entries: int = 100_000
     snapshot_bytes: int = 64 * MIB
     trailing_bytes: int = 16 * MIB
+    disk_reserve_bytes: int = 256 * MIB
     warnings: tuple[str, ...] = field(init=False, default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:

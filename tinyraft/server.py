@@ -45,6 +45,7 @@ from tinyraft.node.loop import Loop
 from tinyraft.node.membership import Membership
 from tinyraft.node.node import Node
 from tinyraft.node.snapshotter import SnapshotPolicy
+from tinyraft.node.space import Room
 from tinyraft.node.ticker import tick_seconds
 from tinyraft.storage.data_dir import DataDir, Identity, new_identity
 from tinyraft.storage.disk import RealDisk
@@ -194,6 +195,11 @@ class Server:
                 trailing_bytes=config.trailing_bytes,
             ),
             cluster_id=lambda: identity().cluster_id,
+            room=Room(
+                str(config.data_dir),
+                lambda: RealDisk().free(config.data_dir),
+                config.disk_reserve_bytes,
+            ),
         )
         membership = Membership(
             node,

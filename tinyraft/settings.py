@@ -265,4 +265,12 @@ SETTINGS: tuple[Setting, ...] = (
         parse=_whole,
         check=_between(0, 1024 * 1024 * MIB),
     ),
+    Setting(
+        variable="RAFT_DISK_RESERVE_BYTES",
+        field="disk_reserve_bytes",
+        default=str(256 * MIB),
+        meaning="free bytes below which a leader takes no commands; 0 looks at nothing",
+        parse=_whole,
+        check=_between(0, 1024 * 1024 * MIB),
+    ),
 )

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import tinyraft
+from tests.cluster import until
 from tinyraft.cli.commands import group
 from tinyraft.cli.words import Words
 
@@ -106,3 +107,17 @@ def test_nobody_there_ends_with_3(dead_address):
 def test_what_is_no_address_ends_with_2(text):
     """A typing error is not an unreachable cluster."""
     assert 2 == run(text).exit_code
+
+
+def test_a_node_whose_disk_is_full_says_so(tmp_path):
+    """Where, how much is left, and what to do; in the table and for scripts."""
+    enough = 1 << 40  # more than any disk of these tests has
+    with serve(tmp_path, "n1", bootstrap=True, disk_reserve_bytes=enough) as server:
+        until(lambda: server.is_leader and server.status().storage_full)
+        address = server.status().address
+        with pytest.raises(tinyraft.StorageFull, match="n1 takes no commands"):
+            server.apply(b"word", timeout=1)
+        said = nodes_of(run(address, "--json"))["n1"]["storage_full"]
+        assert f"{tmp_path / 'n1'} has " in said
+        assert "RAFT_DISK_RESERVE_BYTES" in said
+        assert f"disk full: {said}" in run(address).stdout

@@ -18,6 +18,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_lowercase
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -39,7 +40,7 @@ class Mutation:
     @property
     def mistake(self) -> str:
         """The id without a variant's letter."""
-        return self.id.rstrip("abcdefgh")
+        return self.id.rstrip(ascii_lowercase)
 
     def occurrences(self, root: Path) -> int:
         """Count how often the old text stands in the file."""

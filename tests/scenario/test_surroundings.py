@@ -17,6 +17,7 @@ import tinyraft
 from tests.processes import Processes
 from tests.scenario.conftest import JOURNAL
 from tests.scenario.load import Load, check_all, mixed
+from tinyraft.wire import raft_pb2 as pb
 
 MakeCluster = Callable[..., Processes]
 
@@ -103,52 +104,109 @@ def test_a_clock_that_jumps_by_a_year_disturbs_nobody(
 
 # --- the disk -----------------------------------------------------------------------------------
 
-ONE_SEGMENT = "100m"  # two do not fit
 LONG = bytes(900_000)
+MIB = 1 << 20
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system for one segment of the log; `remount` makes it larger."""
-    directory = tmp_path / "cluster" / "n0"
-    directory.mkdir(parents=True)
-    options = ["-t", "tmpfs", "-o", f"size={ONE_SEGMENT}", "none", str(directory)]
-    try:
-        subprocess.run(["mount", *options], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"this machine lets nobody mount a small file system: {error}")
-    yield directory
-    subprocess.run(["umount", str(directory)], check=True)
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str, str], Path]]:
+    """Mounts file systems of a size, and ends them."""
+    mounted: list[Path] = []
+
+    def mount(name: str, size: str) -> Path:
+        directory = tmp_path / name
+        directory.mkdir(parents=True)
+        options = ["-t", "tmpfs", "-o", f"size={size}", "none", str(directory)]
+        try:
+            subprocess.run(["mount", *options], check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f"this machine lets nobody mount a small file system: {error}")
+        mounted.append(directory)
+        return directory
+
+    yield mount
+    for directory in mounted:
+        subprocess.run(["umount", str(directory)], check=True)
 
 
-def test_a_full_disk_ends_one_node_and_loses_nothing(small_disk: Path) -> None:
-    """A leader without room for a segment says so, others serve; with room it returns (P42)."""
-    directory = small_disk.parent
-    with Processes(3, directory=directory, program=[JOURNAL]) as cluster:
+def fill(directory: Path, *, leave: int) -> Path:
+    """Take all the room of a file system but *leave* bytes, and return what took it."""
+    ballast = directory / "ballast"
+    found = os.statvfs(directory)
+    size = found.f_bavail * found.f_frsize - leave
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+    return ballast
+
+
+def test_a_full_disk_costs_one_node_its_office_and_nothing_else(
+    small_disk: Callable[[str, str], Path],
+) -> None:
+    """A leader without room for its next segment hands over, follows as far as it can, and waits.
+
+    With room it goes on by itself, in the same process (P42).
+    """
+    disk = small_disk("cluster/n0", "100m")  # one segment; two do not fit
+    environ = {"RAFT_DISK_RESERVE_BYTES": "0"}
+    with Processes(3, directory=disk.parent, program=[JOURNAL], environ=environ) as cluster:
         assert 0 == cluster.leader()
-        caller, places = cluster.caller([1, 2]), []
-        while not (status := cluster.status(0)) or not status.failed:
-            try:
-                places.append(int(caller.apply(LONG) or b"0"))
-            except tinyraft.MaybeApplied:
-                places.append(0)
-            assert len(places) < 200
-        assert "No space left" in status.failed
-        assert cluster.leader([1, 2]) in (1, 2)
-        places += [int(caller.apply(b"after") or b"0") for _ in range(5)]
+        cluster.wait_ready()
+        pid, caller, places = cluster.nodes[0].pid, cluster.caller(), list[int]()
+        while len(places) < 100:  # more than one segment
+            places.append(int(caller.apply(LONG, timeout=20) or b"0"))
+        assert list(range(1, 101)) == places
+        said = cluster.wait(
+            lambda: (s := cluster.status(0)) and s.storage_full and s, "it says that it is full"
+        )
+        assert f"{disk} has no room for the next segment" in said.storage_full
+        assert said.role != pb.ROLE_LEADER
+        assert said.durable_index < 100, "what did not fit is not vouched for"
+        assert "storage_full" in cluster.log(0)
 
-        cluster.restart(0)  # still no room: it must say so again, and harm nobody
-        cluster.wait(lambda: (s := cluster.status(0)) and s.failed, "no space again", seconds=30)
-        places += [int(caller.apply(b"again") or b"0") for _ in range(5)]
+        subprocess.run(["mount", "-o", "remount,size=400m", str(disk)], check=True)
+        assert b"101" == caller.apply(b"last")
+        cluster.wait_converged()
+        assert b"last" == cluster.query(0, b"100")
+        cluster.wait(lambda: (s := cluster.status(0)) and not s.storage_full, "it has room again")
+        assert pid == cluster.nodes[0].pid
+        assert "node_failed" not in cluster.log(0)
 
-        cluster.kill(0)
-        subprocess.run(["mount", "-o", "remount,size=400m", str(small_disk)], check=True)
-        cluster.start(0)
-        cluster.wait_ready([0], seconds=30)
-        cluster.wait_converged()
-        last = int(caller.apply(b"last") or b"0")
-        cluster.wait_converged()
-        assert b"last" == cluster.query(0, b"%d" % (last - 1))
-    acknowledged = [place for place in places if place]
-    assert acknowledged == sorted(set(acknowledged))
-    assert len(places) + 1 - last in range(places.count(0) + 1)
+
+def test_a_cluster_whose_disks_are_full_refuses_and_serves_again(
+    small_disk: Callable[[str, str], Path],
+) -> None:
+    """Below the mark nobody takes commands: certain, and with what to do; nobody stops (P42)."""
+    disk = small_disk("cluster", "600m")
+    environ = {"RAFT_DISK_RESERVE_BYTES": str(32 * MIB)}
+    with Processes(3, directory=disk, program=[JOURNAL], environ=environ) as cluster:
+        cluster.wait_ready()
+        pids, caller, applied = [one.pid for one in cluster.nodes], cluster.caller(), 0
+        for leave in (16 * MIB, 0):
+            assert b"%d" % (applied + 1) == caller.apply(b"before")
+            ballast = fill(disk, leave=leave)
+
+            def refused() -> str:
+                nonlocal applied
+                try:
+                    caller.apply(b"while", timeout=1)
+                except tinyraft.StorageFull as error:
+                    return str(error)
+                applied += 1
+                return ""
+
+            applied += 1
+            text = cluster.wait(refused, "commands to be refused")
+            assert "takes no commands" in text
+            assert "RAFT_DISK_RESERVE_BYTES" in text
+            cluster.wait(
+                lambda: all((s := cluster.status(n)) and s.storage_full for n in range(3)),
+                "all to say that they are full",
+            )
+            ballast.unlink()
+            cluster.wait(lambda: not refused(), "commands to be taken again")
+        status = cluster.wait_converged()
+        assert status.commit_index >= applied
+        words = cluster.query(0).split()
+        assert applied == len(words)
+        assert pids == [one.pid for one in cluster.nodes]
+        assert all("node_failed" not in cluster.log(node) for node in range(3))

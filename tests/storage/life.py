@@ -19,6 +19,7 @@ from tinyraft.core.entry import (
 )
 from tinyraft.core.snapshot import Snapshot
 from tinyraft.storage.data_dir import DataDir, Identity
+from tinyraft.storage.disk import NoRoom
 from tinyraft.storage.recovery import Recovered
 from tinyraft.storage.snapshots import Snapshots
 from tinyraft.storage.wal import Wal
@@ -170,6 +171,8 @@ class Life:
         self.segment_bytes = segment_bytes
         self.states: list[State] = [((0, None), ())]
         self.floor = 0
+        self.refused = 0  # times that the disk had no room
+        self.provides = True
         self.identities: list[Identity | None] = [None, ME]
         self.wal: Wal | None = None
         self.snapshots: Snapshots | None = None
@@ -211,13 +214,20 @@ class Life:
             entries += tuple((e.index, e.term, e.command) for e in item.entries)
             self.states.append((hard_state, entries))
         assert self.wal is not None
-        self.wal.write(writes)
+        try:
+            self.wal.write(writes)
+        except NoRoom:  # there is room again: the same log goes on
+            self.disk.heal()
+            self.refused += 1
+            self.wal.write(())
 
     def sync(self) -> None:
-        """Sync, and raise the floor."""
+        """Sync, raise the floor, and look for the next segment's room, as a node does."""
         assert self.wal is not None
         self.wal.sync()
         self.floor = len(self.states) - 1
+        if self.provides:
+            self.refused += not self.wal.provide(again=True)
 
     def snapshot(self, index: int) -> None:
         """Take a snapshot of what is synced up to *index*: nothing that is remembered changes."""

@@ -91,7 +91,7 @@ replies: st.SearchStrategy[Reply] = st.one_of(
     st.builds(VoteReply, numbers, st.booleans()),
     st.builds(PreVoteReply, numbers, st.booleans()),
     st.builds(AppendReply, numbers, st.booleans(), numbers, numbers, numbers),
-    st.builds(HeartbeatReply, numbers, rounds),
+    st.builds(HeartbeatReply, numbers, rounds, st.booleans()),
     st.builds(TimeoutNowReply, numbers),
 )
 

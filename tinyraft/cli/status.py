@@ -68,7 +68,9 @@ def to_row(node: Seen) -> tuple[object, ...]:
     said = node.status
     if said is None:
         return (node.node_id, node.address, "no answer", vote, "", "", "", "", "")
-    note = said.failed or ("removed" if said.removed else "" if said.is_ready else "not ready")
+    full = f"disk full: {said.storage_full}" if said.storage_full else ""
+    state = "removed" if said.removed else "" if said.is_ready else "not ready"
+    note = said.failed or full or state
     counts = (said.term, said.commit_index, said.last_applied)
     return (node.node_id, node.address, said.role.value, vote, *counts, said.leader_id, note)
 
@@ -91,4 +93,5 @@ def to_json(node: Seen) -> dict[str, object]:
         "ready": said and said.is_ready,
         "failed": said and said.failed,
         "removed": said and said.removed,
+        "storage_full": said and said.storage_full,
     }

@@ -180,13 +180,17 @@ class Leadership:
         return self.progress[peer].active or peer in self._heard
 
     def best_successor(self) -> NodeId | None:
-        """Name the voter who was heard lately and has most of the log."""
+        """Name the voter who was heard lately, has room, and has most of the log."""
         candidates = [
-            (p.match_index, peer)
+            (not p.is_full, p.match_index, peer)
             for peer, p in self.progress.items()
             if self.is_heard(peer) and peer in self._configuration.voters
         ]
-        return max(candidates)[1] if candidates else None
+        return max(candidates)[2] if candidates else None
+
+    def knows_room(self, peer: NodeId) -> bool:
+        """Tell whether *peer* said that its disk has room."""
+        return self.progress[peer].is_full is False
 
     def transfer_is_ready(self) -> bool:
         """Tell whether the chosen successor has the whole log (3.10)."""

@@ -85,10 +85,11 @@ class Heartbeat:
 
 @dataclass(slots=True)
 class HeartbeatReply:
-    """I follow, as of that round. Vouches for nothing on disk."""
+    """I follow, as of that round. Vouches for nothing on disk, and says if mine is nearly full."""
 
     term: Term
     round: int
+    is_full: bool = False
 
 
 @dataclass(slots=True)

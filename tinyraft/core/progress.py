@@ -22,6 +22,7 @@ class Progress:
         "acked_round",
         "active",
         "in_flight",
+        "is_full",
         "match_index",
         "next_index",
         "told_commit",
@@ -35,6 +36,7 @@ class Progress:
         self.told_commit: Index = 0
         self.active = True  # was heard since check-quorum last looked; new ones get a chance
         self.acked_round = 0
+        self.is_full: bool | None = None  # its disk; unknown until it answers a heartbeat
         self._refusals = 0  # in a row
         self._refusals_below_match = 0  # likewise
         self._round_target, self._round_start = last_index, tick

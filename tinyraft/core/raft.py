@@ -143,6 +143,8 @@ class Raft:
         self._handed_over = False  # by a leader whose successor is not known yet
         # That is committed, or a peer where it is said so.
         self.is_removed = me in self.committed_configuration.removed
+        self.is_full = False  # its disk, nearly: it should not lead
+        self._gave_way = 0  # when leadership was last offered for that reason, in ticks
         self.ticks = 0
         self.candidacy: Candidacy | None = None
         self._timeout_now: NodeId | None = None
@@ -246,6 +248,7 @@ class Raft:
         if self.ticks % beat_ticks == 0 or leadership.overslept >= beat_ticks:
             leadership.beat()
             self._promote(leadership)
+            self._give_way(leadership)
             self._hand_over_when_ready(leadership)
 
     def _leave_to_the_wakeful(self, leadership: Leadership) -> None:
@@ -414,7 +417,7 @@ class Raft:
     def _step_heartbeat(self, request: Heartbeat, sender: NodeId) -> Reply:
         if self._hear_leader(request.term, sender):
             self._commit(min(request.commit_index, self.log.last_index))
-        return HeartbeatReply(term=self.term, round=request.round)
+        return HeartbeatReply(term=self.term, round=request.round, is_full=self.is_full)
 
     def step_install(self, request: InstallSnapshot, sender: NodeId) -> Held[Reply] | Reply | None:
         """Take note of a piece of the leader's snapshot; None when its bytes are wanted."""
@@ -492,6 +495,7 @@ class Raft:
         progress = self._leadership().progress.get(sender)
         if progress is not None and reply.term == self.term:
             progress.active = True
+            progress.is_full = reply.is_full
             progress.acked_round = max(progress.acked_round, reply.round)
 
     # --- leading ----------------------------------------------------------------------------
@@ -575,6 +579,24 @@ class Raft:
         self.is_reluctant = True
         if self.leadership is not None and self.leadership.best_successor() is not None:
             self.transfer()
+
+    def disk_is_full(self, is_full: bool) -> None:  # it is the event
+        """Learn that this disk is nearly full, or has room again."""
+        self.is_full = is_full
+        self._gave_way = self.ticks - RELUCTANCE * self.settings.election_ticks
+
+    def _give_way(self, leadership: Leadership) -> None:
+        """Hand leadership to a voter whose disk has room, when this one's is nearly full.
+
+        After a vain try the present leader stays for a while, so that members can still be changed.
+        """
+        pause = RELUCTANCE * self.settings.election_ticks
+        if not self.is_full or leadership.transfer or self.ticks - self._gave_way < pause:
+            return
+        successor = leadership.best_successor()
+        if successor is not None and leadership.knows_room(successor):
+            self._gave_way = self.ticks
+            self.transfer(successor)
 
     def next_append(
         self, peer: NodeId, *, max_bytes: int

@@ -30,6 +30,7 @@ class Status:
         failed: Why it stopped working; "" while it works.
         incarnation: The number of its data directory.
         removed: It was removed from the cluster: it takes no part, and only stale reads.
+        storage_full: Why it takes no commands, and what to do; "" while its disk has room.
     """
 
     node_id: str
@@ -48,3 +49,4 @@ class Status:
     failed: str
     incarnation: int
     removed: bool = False
+    storage_full: str = ""

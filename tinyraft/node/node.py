@@ -27,6 +27,7 @@ from tinyraft.errors import (
     ServerStopped,
     StorageError,
     StorageFailed,
+    StorageFull,
     TinyraftError,
 )
 from tinyraft.logs import Log
@@ -41,6 +42,7 @@ from tinyraft.node.peers import Connect, Peers
 from tinyraft.node.shipment import PIECE_BYTES, Shipments
 from tinyraft.node.sightings import Sightings
 from tinyraft.node.snapshotter import POLICY, Compacting, SnapshotPolicy, Snapshotter
+from tinyraft.node.space import ENDLESS, Room, Space
 from tinyraft.node.ticker import Ticker, tick_seconds
 from tinyraft.node.waiters import Waiter, Waiters
 from tinyraft.node.writer import Journal, Writer
@@ -88,6 +90,7 @@ class Node:
         piece_bytes: int = PIECE_BYTES,
         policy: SnapshotPolicy = POLICY,
         cluster_id: Callable[[], str] = str,
+        room: Room = ENDLESS,
     ) -> None:
         """Put a node together; nothing runs before `start`."""
         self.me = raft.me
@@ -146,6 +149,9 @@ class Node:
             launch=launch,
             clock=clock,
             append_bytes=append_bytes,
+        )
+        self.space = Space(
+            room, provide=self.writer.look_for_room, changed=self._disk_is_full, log=log
         )
         self._ticker = Ticker(
             self._tick, seconds=tick_seconds(election_timeout), log=log, clock=clock
@@ -323,6 +329,7 @@ class Node:
         commands, waiters = self._inbox.take()
         try:
             self._refuse_if_leaving(raft)
+            self._refuse_if_full(raft)
             proposed = raft.propose(commands, time_us=self._clock.time_ns() // 1000)
         except TinyraftError as error:
             return waiters, error
@@ -336,6 +343,12 @@ class Node:
         leadership, broken = raft.leadership, self.applier.failure
         if broken is not None and leadership is not None and leadership.transfer is None:
             raise broken  # nobody can take over from here
+
+    def _refuse_if_full(self, raft: Raft) -> None:
+        """Refuse commands; whoever gets leadership for that takes them."""
+        shortage = self.space.shortage
+        if shortage and raft.leadership is not None and raft.leadership.transfer is None:
+            raise StorageFull(f"{self.me} takes no commands: {shortage}")
 
     def _is_out_of_service(self) -> bool:
         return self.failure is not None and not isinstance(self.failure, ModuleFailed)
@@ -429,6 +442,7 @@ class Node:
                 failed=str(self.failure or ""),
                 incarnation=0,
                 removed=raft.is_removed,
+                storage_full=self.space.shortage,
             )
 
     def configuration(self) -> Configuration:
@@ -470,6 +484,7 @@ class Node:
             ("applier", self.applier),
             ("ticker", self._ticker),
             *([("snapshotter", self.snapshotter)] if self.snapshotter.can else []),
+            ("space", self.space),
         )
         for name, part in parts:
             self._loops[name] = self._launch(f"tinyraft-{self.me}-{name}", part, died=self.died)
@@ -489,6 +504,7 @@ class Node:
         self.writer.fail(storage)
         self._ticker.stop()
         self.snapshotter.stop()
+        self.space.stop()
         self._peers.say_goodbye()
         self.answer_everybody(f"{self.me} stopped working: {failure}")
         self._on_failure()
@@ -500,6 +516,12 @@ class Node:
         for waiter in self.waiters.pop_all():
             waiter.resolve(None, failure)
         self._on_failure()
+
+    def _disk_is_full(self, is_full: bool) -> None:  # a callback's
+        try:
+            self.turn(lambda raft: raft.disk_is_full(is_full))
+        except TinyraftError:
+            return  # a node that has failed takes no commands anyway
 
     def answer_everybody(self, why: str) -> None:
         """Tell all who wait that the outcome won't be known here."""
@@ -538,7 +560,9 @@ class Node:
         self._stopping = True
         self._peers.say_goodbye()
         self._ticker.stop()
+        self.space.stop()
         late = [] if self._ended("ticker", deadline) else ["ticker"]
+        late += [] if self._ended("space", deadline) else ["space"]
         self._peers.close(deadline=deadline)
         self.snapshotter.stop()
         late += [] if self._ended("snapshotter", deadline) else ["snapshotter"]

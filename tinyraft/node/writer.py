@@ -2,29 +2,36 @@
 
 Law: writes reach the disk in the order in which the core numbered them, and `Synced` is made here
 and nowhere else, after a sync that returned. A failed write or sync ends the writer for good: no
-mark is ever synced again.
+mark is ever synced again. A full disk is no failure: what is queued waits, in its order, and the
+same is tried until there is room.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from threading import Condition, Lock
+from threading import Condition, Event, Lock
 from time import monotonic
 from typing import Protocol
 
 from tinyraft.core.effects import Mark, Synced, Write
 from tinyraft.errors import StorageFailed
 from tinyraft.node.bell import Bell
+from tinyraft.storage.disk import NoRoom
+
+RETRY_SECONDS = 0.2
 
 
 class Journal(Protocol):
     """What the writer needs of the write-ahead log."""
 
     def write(self, writes: Sequence[Write]) -> None:
-        """Write, without a promise."""
+        """Write, without a promise; what `NoRoom` kept out comes first in the next call."""
 
     def sync(self) -> None:
         """Make everything written durable."""
+
+    def provide(self, *, again: bool) -> bool:
+        """Take the room that will soon be needed, and tell whether there is some."""
 
 
 class Writer:
@@ -40,6 +47,9 @@ class Writer:
         self._failure: StorageFailed | None = None
         self._progress = Condition(self._lock)
         self._pen = Lock()  # held by whoever writes: the thread, or a handler that waits
+        self.stuck: list[Write] = []  # handed over, but kept out by a full disk; the pen's
+        self._ended = Event()
+        self.has_room = True
         self.bell = Bell()
         self.is_stopping = False
 
@@ -86,29 +96,37 @@ class Writer:
             return self._synced
 
     def _write_up_to(self, mark: Mark) -> None:
+        if self.stuck:
+            return  # the thread tries again, now and then
         while self._synced < mark and self._failure is None and (batch := self.next_batch()):
-            self.persist(batch)
+            if not self.persist(batch):
+                return
             self.finish(batch)
 
     def _put_down_pen(self) -> None:
         """Let others write; what came meanwhile, and nobody rang for, is the thread's."""
         self._pen.release()
-        if self._queue:
+        if self._queue or self.stuck:
             self.ring()
 
     # --- the two halves around the sync ------------------------------------------------------
 
     def next_batch(self) -> list[Write]:
-        """Take everything queued; nothing once a write has failed."""
+        """Take what is stuck and everything queued; nothing once a write has failed."""
         with self._lock:
-            batch, self._queue = self._queue, []
+            batch, self._queue = [*self.stuck, *self._queue], []
             return batch if self._failure is None else []
 
-    def persist(self, batch: Sequence[Write]) -> None:
-        """Write and sync *batch*: the blocking call. A failure is for good, whoever writes."""
+    def persist(self, batch: Sequence[Write]) -> bool:
+        """Write and sync *batch*: the blocking call. A failure is for good, whoever writes.
+
+        False when the disk is full: the batch waits, and comes with the next one.
+        """
         try:
-            self.write(batch)
+            if not self.write(batch):
+                return False
             self.sync()
+            return True
         except BaseException as error:
             if not isinstance(error, StorageFailed):
                 self.fail(StorageFailed(f"the log can't be written: {error!r}"))
@@ -116,9 +134,16 @@ class Writer:
             self.fail(error)
             raise
 
-    def write(self, batch: Sequence[Write]) -> None:
-        """Hand *batch* to the disk, without a promise."""
-        self._journal.write(batch)
+    def write(self, batch: Sequence[Write]) -> bool:
+        """Hand *batch* to the disk, without a promise; False when that is full."""
+        known, self.stuck = len(self.stuck), []
+        try:
+            self._journal.write(batch[known:])
+        except NoRoom:
+            self.stuck = list(batch)
+            self.has_room = False
+            return False
+        return True
 
     def sync(self) -> None:
         """Have the disk promise."""
@@ -132,6 +157,20 @@ class Writer:
             self._synced = synced
             self._progress.notify_all()
         self._on_synced(synced)
+        self.has_room = self._journal.provide(again=False)
+
+    def look_for_room(self) -> bool:
+        """Ask the disk once more for the room that it refused; tell whether all is well. Blocks.
+
+        Whoever is writing looks by itself, and is not waited for.
+        """
+        if self._pen.acquire(blocking=False):
+            try:
+                if self._failure is None:
+                    self.has_room = self._journal.provide(again=True)
+            finally:
+                self._put_down_pen()
+        return self.has_room
 
     # --- the thread ---------------------------------------------------------------------------
 
@@ -139,18 +178,21 @@ class Writer:
         """Write until stopped, and then what is still queued."""
         while True:
             with self._pen:
-                while batch := self.next_batch():
-                    self.persist(batch)
+                while (batch := self.next_batch()) and self.persist(batch):
                     self.finish(batch)
-            if self._queue:
+            if self.stuck and not self.is_stopping:
+                self._ended.wait(RETRY_SECONDS)
+                continue
+            if self._queue and not self.stuck:
                 continue
             if self.is_stopping:
-                return
+                return  # what is stuck was promised to nobody
             self.bell.wait()
 
     def stop(self) -> None:
         """Let the thread drain the queue and end."""
         self.is_stopping = True
+        self._ended.set()
         self.bell.ring()
 
     def fail(self, failure: StorageFailed) -> None:

@@ -21,6 +21,7 @@ from tinyraft.errors import StorageFailed
 
 # What file systems answer that can't preallocate (ZFS, NFS, some FUSE).
 NO_PREALLOCATION = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class File(Protocol):
@@ -98,12 +99,27 @@ class Disk(Protocol):
         """Return once the names in a directory are on the disk."""
         ...
 
+    def free(self, path: Path) -> int:
+        """Tell how many bytes the file system of *path* has left for this process."""
+        ...
+
+
+class NoRoom(Exception):
+    """The disk is full, and nothing that was written is touched: the same can be tried later."""
+
+    def __init__(self, error: OSError, path: Path) -> None:
+        """Say where."""
+        super().__init__(f"{error.filename or path}: {error.strerror or error}")
+        self.error = error
+
 
 @contextmanager
 def failures(path: Path, *, is_fatal: bool = True) -> Iterator[None]:
     """Turn an `OSError` into a `StorageFailed` that names the file, or else *path*."""
     try:
         yield
+    except NoRoom as full:
+        raise storage_failed(full.error, path) from full
     except OSError as error:
         raise storage_failed(error, path, is_fatal=is_fatal) from error
 
@@ -250,6 +266,12 @@ class RealDisk:
                 sync_directory(fd)
             finally:
                 os.close(fd)
+
+    def free(self, path: Path) -> int:
+        """See `Disk`."""
+        with naming(path):
+            found = os.statvfs(path)
+        return found.f_bavail * found.f_frsize
 
 
 def preallocate(fd: int, offset: int, size: int) -> None:

@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -25,7 +27,7 @@ from typing import NoReturn
 from tinyraft.core.effects import HardState
 from tinyraft.core.entry import LIMIT, Index, NodeId, Term
 from tinyraft.errors import CorruptLog, FormatTooNew
-from tinyraft.storage.disk import Disk, File
+from tinyraft.storage.disk import NO_ROOM, Disk, File, NoRoom
 from tinyraft.storage.frame import (
     FRAME_BYTES,
     BadFrame,
@@ -185,6 +187,54 @@ def encode_head(header: SegmentHeader, hard_state: HardState) -> bytes:
     return first + second + state
 
 
+def temporary_of(path: Path) -> Path:
+    """Name the file that is to become the segment at *path*."""
+    return path.with_name(path.name + TEMPORARY)
+
+
+def reserve(disk: Disk, path: Path, *, capacity: int) -> File:
+    """Take the room of the segment that is to be at *path*: a temporary file of that size.
+
+    Nothing depends on it yet, so a full disk is met where it can do no harm.
+
+    Raises:
+        NoRoom: The disk is full. Nothing is left of the attempt.
+    """
+    temporary = temporary_of(path)
+    if disk.exists(temporary):
+        disk.unlink(temporary)  # of an attempt that could not be tidied
+    try:
+        file = disk.create(temporary)
+    except OSError as error:
+        raise no_room(error, temporary) from error
+    with leaving_nothing(disk, file, temporary):
+        file.allocate(capacity)
+    return file
+
+
+@contextmanager
+def leaving_nothing(disk: Disk, file: File, temporary: Path) -> Iterator[None]:
+    """Remove the *temporary* file, and say `NoRoom`, when the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        file.close()
+        full = no_room(error, temporary)
+        disk.unlink(temporary)
+        raise full from error
+
+
+def no_room(error: OSError, path: Path) -> NoRoom:
+    """Tell a full disk from a broken one.
+
+    Raises:
+        OSError: *error* itself, when it says something else.
+    """
+    if error.errno not in NO_ROOM:
+        raise error
+    return NoRoom(error, path)
+
+
 class Segment:
     """The last segment: frames are collected, then written behind its end in one go."""
 
@@ -212,19 +262,28 @@ class Segment:
         header: SegmentHeader,
         hard_state: HardState,
         capacity: int,
+        spare: File | None = None,
     ) -> Segment:
-        """Make a segment of *capacity* bytes; nothing of it is seen before it is whole."""
+        """Make a segment of *capacity* bytes, of a *spare* where there is one.
+
+        Nothing of it is seen before it is whole.
+
+        Raises:
+            NoRoom: The disk is full. Nothing is left of the attempt, nor of the spare.
+        """
         path = directory / segment_name(header.number)
-        temporary = path.with_name(path.name + TEMPORARY)
+        temporary = temporary_of(path)
         head = encode_head(header, hard_state)
-        file = disk.create(temporary)
-        try:
-            file.allocate(capacity)
-            file.pwrite(head, 0)
-            file.sync()
-        finally:
-            file.close()
-        disk.rename(temporary, path)
+        file = spare or reserve(disk, path, capacity=capacity)
+        with leaving_nothing(disk, file, temporary):
+            try:
+                if file.size() < capacity:
+                    file.allocate(capacity)
+                file.pwrite(head, 0)
+                file.sync()
+            finally:
+                file.close()
+            disk.rename(temporary, path)
         disk.sync_dir(directory)
         file = disk.open(path)  # again, so that its errors name it rightly
         return cls(file, header, path=path, capacity=capacity, end=len(head))
@@ -232,6 +291,11 @@ class Segment:
     def fits(self, size: int) -> bool:
         """Tell whether a frame of *size* bytes has room."""
         return self.end + size <= self._capacity
+
+    @property
+    def is_half_full(self) -> bool:
+        """Whether the next one will soon be needed."""
+        return 2 * self.end >= self._capacity
 
     def add(self, kind: FrameKind, body: bytes) -> None:
         """Put a frame behind the others; `flush` writes it."""

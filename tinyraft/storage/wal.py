@@ -3,6 +3,9 @@
 Law: what `sync` returned for is there after any crash, in order; `write` alone promises nothing.
 The first failure of the disk is the last: a sync that failed may have dropped what it should have
 written, so nothing is tried again, and every later call raises.
+With one exception: a full disk. It is met while the next segment is made, under a name that nothing
+depends on, and so the same is tried again later (`NoRoom`). The room is taken ahead of need, when
+the present segment is half full; inside a segment there is nothing left to be refused.
 
 One thread writes; the caller sees to that. Any thread may read and compact at the same time. Files
 of the directory: segments (`segment`), the place that is known to be synced (`synced`), and while a
@@ -13,9 +16,11 @@ from __future__ import annotations
 
 import copy
 import secrets
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import Lock
 
@@ -25,7 +30,7 @@ from tinyraft.core.snapshot import Snapshot
 from tinyraft.core.terms import Terms
 from tinyraft.errors import StorageFailed
 from tinyraft.storage import synced
-from tinyraft.storage.disk import Disk, failures, storage_failed
+from tinyraft.storage.disk import Disk, File, NoRoom, failures, storage_failed
 from tinyraft.storage.frame import FRAME_BYTES, FrameKind
 from tinyraft.storage.places import Places
 from tinyraft.storage.reading import read_entries
@@ -38,15 +43,30 @@ from tinyraft.storage.segment import (
     Segment,
     SegmentHeader,
     encode_hard_state,
+    encode_head,
     refuse,
+    reserve,
     segment_name,
     segment_number,
+    temporary_of,
 )
 from tinyraft.storage.synced import Known, SyncedFile
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 MEMORY_BYTES = 64 * 1024 * 1024
 ENTRIES_BYTES = 128 * 1024  # of one frame: who reads an entry reads its frame
+
+
+@dataclass(slots=True)
+class Frame:
+    """What is to be written, and what holds before it: a new segment begins with that."""
+
+    kind: FrameKind
+    body: bytes
+    hard_state: HardState
+    last_index: Index
+    last_term: Term
+    placed: Callable[[int], object]
 
 
 class Wal:
@@ -74,6 +94,9 @@ class Wal:
         self._places = places
         self._compacted = Lock()  # held by whoever removes segments; then the places' own
         self._floor = recovered.snapshot.index if recovered.snapshot else 0  # never cut up to here
+        self._frames: deque[Frame] = deque()  # taken, and not yet in a segment
+        self._spare: File | None = None  # the next segment's room
+        self._is_short = False  # the disk refused that room
         self._failure: str | None = None
         self._closed = False
 
@@ -162,6 +185,8 @@ class Wal:
         """Append *writes* in order, as one buffer; `sync` makes them durable.
 
         Raises:
+            NoRoom: The disk is full. What could not be written is kept, and comes first in the next
+                call: with no *writes* it tries the same again.
             StorageFailed: The disk failed, now or before.
         """
         with self._guard():
@@ -178,8 +203,27 @@ class Wal:
                     self._add_cut(write.cut_from)
                 run += write.entries
             self._add_entries(run)
-            self._segment.flush()
-            self._places.written(self._segment.end)
+            self._put_frames()
+
+    def provide(self, *, again: bool) -> bool:
+        """Take the room of the next segment if it will soon be needed; tell whether all is well.
+
+        After a refusal the disk is asked once more only if told to (*again*).
+
+        Raises:
+            StorageFailed: The disk failed, now or before.
+        """
+        with self._guard():
+            wanted = self._segment.is_half_full and self._spare is None
+            if wanted and (again or not self._is_short):
+                path = self._directory / segment_name(self._segment.number + 1)
+                self._is_short = True
+                try:
+                    self._spare = reserve(self._disk, path, capacity=self._segment_bytes)
+                    self._is_short = bool(self._frames)
+                except NoRoom:
+                    return False
+            return not self._is_short
 
     def sync(self) -> None:
         """Return once everything written is on disk.
@@ -189,6 +233,7 @@ class Wal:
                 or may not be there after a restart.
         """
         with self._guard():
+            assert not self._frames, "what could not be written can't be synced"
             if self._segment.synced < self._segment.end:
                 self._segment.sync()
                 self._note_synced()
@@ -262,31 +307,34 @@ class Wal:
             finish.callback(setattr, self, "_closed", True)
             finish.callback(self._synced_file.close)
             finish.callback(self._segment.close)
+            if self._spare is not None:
+                finish.callback(self._spare.close)
             with self._guard():
                 self._segment.sync()
                 self._note_synced()
                 self._synced_file.sync()
+                if self._spare is not None:
+                    path = self._directory / segment_name(self._segment.number + 1)
+                    self._disk.unlink(temporary_of(path))
 
     def _add_hard_state(self, new: HardState) -> None:
         old = self._hard_state
         assert new.term >= old.term, f"the term goes back from {old} to {new}"
         assert new.term > old.term or old.voted_for in (None, new.voted_for), f"{old}, then {new}"
-        self._add(FrameKind.HARD_STATE, encode_hard_state(new))
+        self._add(FrameKind.HARD_STATE, encode_hard_state(new), lambda _: None)
         self._hard_state = new
 
     def _add_cut(self, index: Index) -> None:
         assert 0 < index <= self._next_index, f"cut at {index}, the end is {self._next_index}"
         assert index > self._floor, f"cut at {index}, a snapshot covers {self._floor}"
-        self._add(FrameKind.CUT, CUT_FROM.pack(index))
+        self._add(FrameKind.CUT, CUT_FROM.pack(index), lambda _: self._places.cut(index))
         self._terms.cut(index)
-        self._places.cut(index)
 
     def _add_base(self, index: Index, term: Term) -> None:
         assert index > self._terms.base_index, f"base {index} after {self._terms.base_index}"
         assert 0 < term <= self._hard_state.term, f"{term} above {self._hard_state}"
-        self._add(FrameKind.BASE, BASE.pack(index, term))
+        self._add(FrameKind.BASE, BASE.pack(index, term), lambda _: self._places.base(index))
         self._terms = Terms(base_index=index, base_term=term)
-        self._places.base(index)
         self._floor = max(self._floor, index)
 
     def _add_entries(self, entries: Sequence[Entry]) -> None:
@@ -298,39 +346,57 @@ class Wal:
         assert self._terms.last_term <= first.term <= last.term, "the terms go back"
         assert last.term <= self._hard_state.term, f"{last.term} above {self._hard_state}"
         for batch in batches(entries):
-            offset = self._add(FrameKind.ENTRIES, encode_entries(batch))
-            self._places.append(batch[0].index, len(batch), offset=offset)
+            append = partial(self._placed, batch[0].index, len(batch))
+            self._add(FrameKind.ENTRIES, encode_entries(batch), append)
             add_terms(self._terms, batch)
+
+    def _placed(self, first: Index, count: int, offset: int) -> None:
+        self._places.append(first, count, offset=offset)
 
     @property
     def _next_index(self) -> Index:
         return self._terms.last_index + 1
 
-    def _add(self, kind: FrameKind, body: bytes) -> int:
-        """Add a frame and return its place, in the same or a new segment."""
-        size = FRAME_BYTES + len(body)
-        if not self._segment.fits(size):
-            self._roll()
-        offset = self._segment.end
-        self._segment.add(kind, body)
-        return offset
+    def _add(self, kind: FrameKind, body: bytes, placed: Callable[[int], object]) -> None:
+        """Queue a frame; *placed* is told its place once a segment has it."""
+        before = self._terms.last_index, self._terms.last_term
+        self._frames.append(Frame(kind, body, self._hard_state, *before, placed))
 
-    def _roll(self) -> None:
-        """Leave the full segment for a new one; a frame that is larger than that grows it.
+    def _put_frames(self) -> None:
+        """Write what was added; a frame leaves the queue only when a segment has it."""
+        while self._frames:
+            frame = self._frames[0]
+            if not self._segment.fits(FRAME_BYTES + len(frame.body)):
+                self._roll(frame)
+            offset = self._segment.end
+            self._segment.add(frame.kind, frame.body)
+            frame.placed(offset)
+            self._frames.popleft()
+        self._segment.flush()
+        self._places.written(self._segment.end)
+
+    def _roll(self, frame: Frame) -> None:
+        """Leave the full segment for a new one that holds *frame*, however large that is.
 
         The old one is synced first: a segment that has a successor is known to be whole.
         """
         old = self._segment
         old.sync()
-        term = self._terms.last_term
-        header = SegmentHeader(old.log_id, old.number + 1, self._next_index, old.end, term)
+        header = SegmentHeader(
+            old.log_id, old.number + 1, frame.last_index + 1, old.end, frame.last_term
+        )
+        needed = len(encode_head(header, frame.hard_state)) + FRAME_BYTES + len(frame.body)
+        self._is_short = True
+        spare, self._spare = self._spare, None
         self._segment = Segment.create(
             self._disk,
             self._directory,
             header=header,
-            hard_state=self._hard_state,
-            capacity=self._segment_bytes,
+            hard_state=frame.hard_state,
+            capacity=max(self._segment_bytes, needed),
+            spare=spare,
         )
+        self._is_short = False
         old.close()
         self._places.enter(header)
         self._note_synced()
@@ -366,6 +432,8 @@ class Wal:
             raise StorageFailed(self._failure)
         try:
             yield
+        except NoRoom:
+            raise
         except OSError as error:
             failed = storage_failed(error, self._segment.path)
             self._failure = f"the log failed before and stays shut: {failed}"

@@ -60,6 +60,8 @@ class Fault:
     partial: int = 0  # bytes that a failing pwrite writes before
 
 
+ROOM = 1 << 40  # bytes: more than anybody asks for
+
 Keep: TypeAlias = Callable[[Change], tuple[int, int] | None]
 """What a crash does to an unsynced change: lost (None), or those of its bytes reached the disk."""
 
@@ -161,11 +163,13 @@ class SimDisk:
         trace: Every call so far: its name and its path.
         before: Called before each call takes effect, to look at the disk at that moment.
         sector_bytes: What the disk writes at once, in any order; 0: a whole write.
+        free_bytes: What it says is left; a `Fault` makes it refuse.
     """
 
     def __init__(self, *, sector_bytes: int = 0) -> None:
         """Begin with an empty root."""
         self.sector_bytes = sector_bytes
+        self.free_bytes = ROOM
         self.life = 0
         self.trace: list[tuple[str, Path]] = []
         self.before: Callable[[], object] | None = None
@@ -242,6 +246,11 @@ class SimDisk:
             alter(directory.durable)
         directory.pending.clear()
 
+    def free(self, path: Path) -> int:
+        """See `Disk`."""
+        self.enter("free", path)
+        return self.free_bytes
+
     # --- what tests and simulations do ----------------------------------------------------------
 
     def crash(self, keep: Keep = lost, *, names: Callable[[int], int] = lambda _: 0) -> SimDisk:
@@ -252,6 +261,7 @@ class SimDisk:
             names: Given how many changes of a directory are unsynced, how many are kept.
         """
         image = SimDisk(sector_bytes=self.sector_bytes)
+        image.free_bytes = self.free_bytes
         image._root = crashed_directory(self._root, keep=keep, names=names, done={})
         return image
 
@@ -267,8 +277,9 @@ class SimDisk:
         self._faults.append(fault)
 
     def heal(self) -> None:
-        """Disarm all faults."""
+        """Disarm all faults, and make room."""
         self._faults.clear()
+        self.free_bytes = ROOM
 
     def pending(self) -> list[Change]:
         """Return the unsynced changes of all files."""

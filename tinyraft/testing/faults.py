@@ -282,6 +282,22 @@ def disk_full(world: World, fault: Fault, member: SimMember) -> None:
         later(world, fault, lambda: restart(world, member))
 
 
+def disk_filled(world: World, fault: Fault, member: SimMember) -> None:
+    """Others fill the disk, and make room again: the node has no reason to stop."""
+    if not member.is_up:
+        return
+    disk, life = member.disk, member.life
+    disk.free_bytes = 0
+    if fault.amount < 0.7:  # to the last byte: not even the next segment has room
+        disk.fail(DiskFault(0, errno.ENOSPC, "allocate", forever=True))
+
+    def make_room() -> None:
+        if member.life == life and not member.has_trouble:
+            disk.heal()
+
+    later(world, fault, make_room)
+
+
 def flip(world: World, fault: Fault, member: SimMember) -> None:
     """A bit of what was synced turns over while the process is down."""
     if not member.is_up or not world.is_safe_without(member.name):
@@ -408,6 +424,7 @@ FAULTS: dict[str, Callable[[World, Fault, SimMember], None]] = {
     "slow disk": slow_disk,
     "disk error": disk_error,
     "disk full": disk_full,
+    "disk filled": disk_filled,
     "flip": flip,
     "module": module,
     "slow module": slow_module,

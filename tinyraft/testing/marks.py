@@ -65,6 +65,11 @@ LEAST: dict[str, int] = {
     "fault twice": 45,
     "fault disk full": 35,
     "fault disk error": 35,
+    "fault disk filled": 90,
+    "storage_full": 35,
+    "storage_has_room": 15,
+    "answer StorageFull": 40,
+    "writer waits for room": 20,
     "fault slow disk": 80,
     "fault move all": 50,
 }

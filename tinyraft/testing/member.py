@@ -20,6 +20,7 @@ from tinyraft.node.clock import Clock
 from tinyraft.node.loop import Died, Part, Running
 from tinyraft.node.node import Node
 from tinyraft.node.snapshotter import SnapshotPolicy
+from tinyraft.node.space import Room
 from tinyraft.storage.recovery import Recovered
 from tinyraft.storage.snapshots import Snapshots
 from tinyraft.storage.wal import Wal
@@ -31,6 +32,7 @@ from tinyraft.testing.surroundings import Surroundings
 
 DIRECTORY = Path("/wal")
 SHELF = Path("/snapshots")
+RESERVE_BYTES = 1 << 20
 
 
 class PowerLoss(BaseException):
@@ -165,6 +167,7 @@ class SimMember:
                 entries=world.story.snapshot_entries,
                 trailing_bytes=world.story.trailing_bytes,
             ),
+            room=Room(str(DIRECTORY), lambda: self.disk.free(DIRECTORY), RESERVE_BYTES),
         )
         self.is_up = True
         world.see("start")

@@ -18,8 +18,9 @@ from tinyraft.node.lanes import NOTE_SECONDS, BulkLane, ControlLane
 from tinyraft.node.loop import Died, Part
 from tinyraft.node.shipment import Shipment
 from tinyraft.node.snapshotter import Copy, Snapshotter
+from tinyraft.node.space import Space
 from tinyraft.node.ticker import Ticker
-from tinyraft.node.writer import Writer
+from tinyraft.node.writer import RETRY_SECONDS, Writer
 from tinyraft.testing.schedule import Event
 from tinyraft.testing.stream import KEEPALIVE, SimStream
 from tinyraft.testing.surroundings import Process
@@ -87,15 +88,20 @@ class WriterDriver(Busy):
         if not batch:
             self.is_busy = False
             return
-        self.member.writes(batch)
-        if self._tried(lambda: self._part.write(batch)):
+        self.member.writes(batch[len(self._part.stuck) :])
+        if not self._tried(lambda: self._part.write(batch)):
+            return
+        if not self._part.stuck:
             self.member.after(self.member.sync_seconds(), "sync", lambda: self._sync(batch))
+        else:
+            self.member.world.see("writer waits for room")
+            self.member.after(RETRY_SECONDS, "writer", self.step)
 
     def _sync(self, batch: Sequence[Write]) -> None:
         if self._tried(self._part.sync):
             self.member.synced(batch)
-            self._part.finish(batch)
-            self.step()
+            if self._tried(lambda: self._part.finish(batch)):
+                self.step()
 
     def _tried(self, act: Callable[[], object]) -> bool:
         try:
@@ -191,6 +197,34 @@ class TickerDriver:
             late = self._member.world.schedule.now - self._due
             self._tick()
             self._part.wake(late)
+
+    def poll(self) -> None:
+        """Has no bell."""
+
+    def join(self, timeout: float, /) -> bool:
+        """Tell that nothing is waited for here."""
+        del timeout
+        return True
+
+
+class SpaceDriver:
+    """Look at the disk's room now and then."""
+
+    def __init__(self, member: Process, part: Space, died: Died) -> None:
+        """Drive *part*."""
+        self._member = member
+        self._part = part
+        self._died = died
+        self._member.after(0.0, "space", self._step)
+
+    def _step(self) -> None:
+        if self._part.is_stopping:
+            return
+        self._member.after(self._part.seconds, "space", self._step)
+        try:
+            self._part.look()
+        except Exception as error:  # noqa: BLE001  # as the loop of the real thread
+            self._died("space", error)
 
     def poll(self) -> None:
         """Has no bell."""
@@ -369,6 +403,8 @@ def drive(member: Process, part: Part, *, address: str, died: Died) -> Driver:
             return SnapshotterDriver(member, part)
         case Ticker():
             return TickerDriver(member, part)
+        case Space():
+            return SpaceDriver(member, part, died)
         case ControlLane():
             return ControlDriver(member, part, address)
         case BulkLane():

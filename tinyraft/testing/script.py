@@ -357,6 +357,19 @@ class Cluster:
         machine.raft.propose([command.encode() for command in commands], time_us=0)
         self._pump(machine)
 
+    def do_full(self, name: str) -> None:
+        """The disk of *name* is nearly full."""
+        self._heed(name, is_full=True)
+
+    def do_room(self, name: str) -> None:
+        """The disk of *name* has room again."""
+        self._heed(name, is_full=False)
+
+    def _heed(self, name: str, *, is_full: bool) -> None:
+        machine = self.machines[NodeId(name)]
+        machine.raft.disk_is_full(is_full)
+        self._pump(machine)
+
     def do_transfer(self, name: str, to: str | None = None) -> None:
         """Ask *name* to hand leadership to *to*."""
         machine = self.machines[NodeId(name)]

@@ -49,6 +49,7 @@ MESSAGES: dict[str, type] = {
 NAMES = {kind: name for name, kind in MESSAGES.items()}
 REPLIES = (VoteReply, PreVoteReply, AppendReply, HeartbeatReply, TimeoutNowReply, InstallReply)
 SHORT = {"commit_index": "commit", "match_index": "match", "success": "ok"}
+RARE = {"is_full"}  # shown only where they are there
 WORD = re.compile(r"[a-z_]+=\[.*?\](?=\s|$)|\d+/\d+ (?:noop|config\([^)]*\))|\S+")
 
 
@@ -107,6 +108,8 @@ def show_message(message: Message) -> str:
     for field in fields(message):
         value = getattr(message, field.name)
         name = SHORT.get(field.name, field.name)
+        if name in RARE and not value:
+            continue
         if name.endswith("_term"):
             words[-1] += f"/{value}"  # behind its index: prev=3/2
         elif isinstance(value, bool):

@@ -83,6 +83,7 @@ KINDS = {
     "slow disk": 5,
     "disk error": 2,
     "disk full": 2,
+    "disk filled": 3,
     "flip": 1,
     "module": 1,
     "slow module": 3,

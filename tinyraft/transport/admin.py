@@ -55,6 +55,7 @@ def decode(answer: pb.StatusResponse) -> Status:
         failed=answer.failed,
         incarnation=answer.incarnation,
         removed=answer.removed,
+        storage_full=answer.storage_full,
     )
 
 

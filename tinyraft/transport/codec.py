@@ -356,7 +356,9 @@ def encode_reply(reply: Reply) -> ReplyMessage:
             )
         case HeartbeatReply():
             assert reply.round > 0, "round 0 would be read as an append's reply"
-            return pb.AppendEntriesResponse(term=reply.term, heartbeat_round=reply.round)
+            return pb.AppendEntriesResponse(
+                term=reply.term, heartbeat_round=reply.round, storage_full=reply.is_full
+            )
         case TimeoutNowReply():
             return pb.TimeoutNowResponse(term=reply.term)
         case InstallReply():
@@ -378,7 +380,8 @@ def decode_reply(message: ReplyMessage) -> Reply:
         case pb.PreVoteResponse():
             return PreVoteReply(term, message.vote_granted)
         case pb.AppendEntriesResponse() if message.heartbeat_round:
-            return HeartbeatReply(term, checked(message.heartbeat_round, field="heartbeat_round"))
+            round_ = checked(message.heartbeat_round, field="heartbeat_round")
+            return HeartbeatReply(term, round_, message.storage_full)
         case pb.AppendEntriesResponse():
             return AppendReply(
                 term,

@@ -538,4 +538,5 @@ def encode_status(status: Status) -> pb.StatusResponse:
         version=__version__,
         incarnation=status.incarnation,
         removed=status.removed,
+        storage_full=status.storage_full,
     )

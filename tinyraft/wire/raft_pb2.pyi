@@ -401,6 +401,7 @@ class AppendEntriesResponse(_message.Message):
     CONFLICT_INDEX_FIELD_NUMBER: _builtins.int
     CONFLICT_TERM_FIELD_NUMBER: _builtins.int
     HEARTBEAT_ROUND_FIELD_NUMBER: _builtins.int
+    STORAGE_FULL_FIELD_NUMBER: _builtins.int
     term: _builtins.int
     success: _builtins.bool
     match_index: _builtins.int
@@ -408,6 +409,8 @@ class AppendEntriesResponse(_message.Message):
     conflict_index: _builtins.int
     conflict_term: _builtins.int
     heartbeat_round: _builtins.int
+    storage_full: _builtins.bool
+    """To a heartbeat: this member's disk is nearly full."""
     def __init__(
         self,
         *,
@@ -417,10 +420,11 @@ class AppendEntriesResponse(_message.Message):
         conflict_index: _builtins.int = ...,
         conflict_term: _builtins.int = ...,
         heartbeat_round: _builtins.int = ...,
+        storage_full: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflict_index", b"conflict_index", "conflict_term", b"conflict_term", "heartbeat_round", b"heartbeat_round", "match_index", b"match_index", "success", b"success", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflict_index", b"conflict_index", "conflict_term", b"conflict_term", "heartbeat_round", b"heartbeat_round", "match_index", b"match_index", "storage_full", b"storage_full", "success", b"success", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -945,6 +949,7 @@ class StatusResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     INCARNATION_FIELD_NUMBER: _builtins.int
     REMOVED_FIELD_NUMBER: _builtins.int
+    STORAGE_FULL_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     cluster_id: _builtins.str
     address: _builtins.str
@@ -962,6 +967,8 @@ class StatusResponse(_message.Message):
     incarnation: _builtins.int
     removed: _builtins.bool
     """Was removed from its cluster: takes no part any more."""
+    storage_full: _builtins.str
+    """Why this node takes no commands; empty while its disk has room."""
     @_builtins.property
     def leader(self) -> Global___LeaderHint: ...
     @_builtins.property
@@ -985,10 +992,11 @@ class StatusResponse(_message.Message):
         version: _builtins.str = ...,
         incarnation: _builtins.int = ...,
         removed: _builtins.bool = ...,
+        storage_full: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["leader", b"leader"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "cluster_id", b"cluster_id", "commit_index", b"commit_index", "durable_index", b"durable_index", "failed", b"failed", "incarnation", b"incarnation", "last_applied", b"last_applied", "last_index", b"last_index", "leader", b"leader", "members", b"members", "node_id", b"node_id", "ready", b"ready", "removed", b"removed", "role", b"role", "term", b"term", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "cluster_id", b"cluster_id", "commit_index", b"commit_index", "durable_index", b"durable_index", "failed", b"failed", "incarnation", b"incarnation", "last_applied", b"last_applied", "last_index", b"last_index", "leader", b"leader", "members", b"members", "node_id", b"node_id", "ready", b"ready", "removed", b"removed", "role", b"role", "storage_full", b"storage_full", "term", b"term", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
