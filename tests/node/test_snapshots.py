@@ -13,7 +13,13 @@ from tests.node.cores import make_core, make_leader, sync
 from tinyraft.core.configuration import Configuration
 from tinyraft.core.effects import Held, InSnapshot, Synced
 from tinyraft.core.entry import Entry, EntryKind, Index, NodeId, make_entry
-from tinyraft.core.messages import AppendReply, InstallReply, InstallSnapshot, Reply
+from tinyraft.core.messages import (
+    AppendEntries,
+    AppendReply,
+    InstallReply,
+    InstallSnapshot,
+    Reply,
+)
 from tinyraft.core.raft import Raft
 from tinyraft.core.snapshot import Snapshot
 from tinyraft.errors import (
@@ -551,3 +557,15 @@ def test_entries_that_changed_while_they_were_read_are_not_sent() -> None:
     append = core.append_fetched(B, mine)
     assert append is not None
     assert (append.prev_index, list(append.entries)) == (1, mine)
+
+
+def test_a_snapshot_that_was_overtaken_changes_nothing() -> None:
+    """While it was received the appends came after all: what is committed stays (P51)."""
+    core = make_core("b", "a", "b")
+    commands = [make_entry(index=i, term=2, kind=EntryKind.COMMAND, command=b"x") for i in (2, 3)]
+    core.step(AppendEntries(2, 1, 1, commands, 3), sender=NodeId("a"))
+    sync(core)
+    answer = core.install(Snapshot(2, 1, NOBODY, 0), term=2, sender=NodeId("a"))
+    assert isinstance(answer, Held)
+    assert (core.commit_index, core.log.base_index, core.log.last_index) == (3, 0, 3)
+    assert core.configuration != NOBODY
