@@ -67,6 +67,7 @@ class Processes:
         *,
         directory: Path,
         program: Sequence[str | Path],
+        started: int | None = None,
         timeout_ms: int = 500,
         environ: Mapping[str, str] | None = None,
         host: Callable[[int], str] | None = None,
@@ -79,6 +80,7 @@ class Processes:
             directory: Where data directories and logs go.
             program: The Python program (its file and arguments) of every node. It must end when
                 its standard input does, so that nothing outlives a test that was killed.
+            started: How many of them the context starts; None: all.
             timeout_ms: RAFT_TIMEOUT_MS of every node.
             environ: More variables for every node.
             host: Gives the address of each node, where it is not to be a loopback one.
@@ -89,6 +91,7 @@ class Processes:
         hosts = [host(node) if host else loopback for node in range(count)]
         ports = free_ports(["" if host else where for where in hosts])
         addresses = [f"{where}:{port}" for where, port in zip(hosts, ports, strict=True)]
+        self._started = count if started is None else started
         self._program = [sys.executable, *map(str, program)]
         self._wrap = wrap
         self._ending = ExitStack()
@@ -241,8 +244,8 @@ class Processes:
         return wait(condition, what, seconds=seconds)
 
     def wait_ready(self, among: Sequence[int] | None = None, *, seconds: float = PATIENCE) -> None:
-        """Wait until all of *among* (all that run) are voters and have met their leader."""
-        voters = len(self.nodes)
+        """Wait until *among* (all that run) are ready, and all that ever ran are voters."""
+        voters = sum(one.log.exists() for one in self.nodes)  # all that ever ran
 
         def are_ready() -> bool:
             for one in self.nodes:
@@ -269,7 +272,7 @@ class Processes:
     def __enter__(self) -> Self:
         """Start every node, and wait until all are voters."""
         try:
-            for node in range(len(self.nodes)):
+            for node in range(self._started):
                 self.start(node)
             self.wait_ready()
         except BaseException as error:

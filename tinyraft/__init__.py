@@ -12,6 +12,7 @@ from tinyraft.config import Config
 from tinyraft.core.configuration import Member
 from tinyraft.core.members import Members
 from tinyraft.core.role import Role
+from tinyraft.core.snapshot import Snapshot
 from tinyraft.core.status import Status
 from tinyraft.errors import (
     AlreadyStarted,
@@ -96,6 +97,7 @@ __all__ = [
     "Server",
     "ServerStopped",
     "SessionExpired",
+    "Snapshot",
     "StartFailed",
     "Status",
     "StorageError",

@@ -14,15 +14,23 @@ from typing import Protocol, runtime_checkable
 class Module(Protocol):
     """A deterministic state machine. Callbacks run one at a time, under the server's mutex.
 
-    Optional: ``query(request: bytes) -> bytes`` answers `Caller.query`; it reads and must not
-    change anything.
+    Optional:
+
+    - ``query(request: bytes) -> bytes`` answers `Caller.query`; it reads and must not change
+      anything.
+    - ``snapshot() -> Iterable[bytes]`` gives the whole state as bytes. Called under the mutex, and
+      should be quick (a copy); what it returns is consumed outside, while `apply` goes on, so it
+      must not change with the module any more. Without it the log is kept whole, for ever.
+    - ``restore(chunks: Iterable[bytes])`` replaces the whole state by what a ``snapshot`` gave, cut
+      in other places. Called at a start, and when this node lagged too far behind. A ``restore``
+      that raises ends the applying (`ModuleFailed`): half a state is none.
     """
 
     def apply(self, command: bytes, /) -> bytes | None:
         """Apply one committed *command* and return the answer for whoever sent it.
 
         Called in log order by one thread. The same commands come again after a restart, from the
-        first one, so build the state from nothing but them.
+        first one or behind the last snapshot, so build the state from nothing but them.
 
         Raises:
             Rejected: An answer: the command changes nothing and its sender is told why.

@@ -6,6 +6,7 @@ recovered log, port) or has left nothing behind.
 
 from __future__ import annotations
 
+import os
 import random
 import secrets
 import socket
@@ -13,6 +14,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from time import monotonic, time_ns
 from types import TracebackType
 from typing import Literal, Self, TypeVar
@@ -27,6 +29,7 @@ from tinyraft.core.effects import HardState, Mark, Write
 from tinyraft.core.entry import EntryKind, NodeId, make_entry
 from tinyraft.core.members import Members
 from tinyraft.core.raft import Raft, Settings
+from tinyraft.core.snapshot import Snapshot
 from tinyraft.core.status import Status
 from tinyraft.errors import (
     AlreadyStarted,
@@ -281,7 +284,7 @@ class Server:
         )
         for notice in (*shelf.notices, *recovered.notices):
             self._log.warning(notice.name, **notice.facts)
-        if not identity.cluster_id and (config.bootstrap or recovered.entries):
+        if not identity.cluster_id and (config.bootstrap or recovered.terms.last_index):
             recovered = self._found(data_dir, address, wal, recovered)
         return shelf, wal, recovered
 
@@ -297,14 +300,14 @@ class Server:
 
     def _found(self, data_dir: DataDir, address: str, wal: Wal, recovered: Recovered) -> Recovered:
         """Found a cluster: its first entry names its first member; only then it gets its id."""
-        if not self.config.bootstrap or len(recovered.entries) > 1:
+        if not self.config.bootstrap or recovered.terms.last_index > 1:
             raise StartFailed(
                 f"{self.config.data_dir}: founding a cluster was interrupted here; start once more"
                 " with RAFT_BOOTSTRAP=true, or with an empty directory"
             )
         identity = data_dir.identity
         assert identity is not None, "saved before the log was opened"
-        if not recovered.entries:
+        if not recovered.terms.last_index:
             me = Member(identity.node_id, address, True, False, identity.incarnation)
             first = make_entry(
                 index=1,
@@ -461,6 +464,44 @@ class Server:
         return node.status().is_ready
 
     # --- members ------------------------------------------------------------------------------
+
+    # --- snapshots ----------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """Write the module's state to this node's disk now, and shorten the log behind it.
+
+        That happens by itself too, after ``snapshot_entries`` or ``snapshot_bytes`` of commands.
+        The module's mutex is held only while its ``snapshot`` makes a copy; blocks until all of it
+        is synced and was read back.
+
+        Returns:
+            What the snapshot stands for: the last entry in it, and the configuration there.
+
+        Raises:
+            ModuleError: The module has no ``snapshot``, or it raised or gave something else.
+            ModuleFailed: The module stopped applying.
+            StorageFailed: The disk has no room, or failed; log and older snapshots stand.
+            ReentrantCall: Called from inside the module.
+            NotStarted: The server does not run.
+
+        .. versionadded:: 0.1.0
+        """
+        return self._live().node.snapshotter.take().meta
+
+    def export(self, path: str | os.PathLike[str]) -> Snapshot:
+        """Write the module's present state to the file *path*, which must not exist.
+
+        Any node will do; it is as recent as that node is. A new cluster can be started from the
+        file, and it is checked when that happens. Blocks until it is on disk.
+
+        Raises:
+            FileExistsError: There is something at *path* already.
+            TinyraftError: As for `snapshot`.
+
+        .. versionadded:: 0.1.0
+        """
+        snapshotter = self._live().node.snapshotter
+        return snapshotter.export(Path(path), disk=RealDisk()).meta
 
     def members(self) -> Members:
         """Tell who belongs to the cluster, as this node knows it. Does not block.

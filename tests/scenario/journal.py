@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Iterable, Iterator
 
 import tinyraft
 
@@ -19,6 +20,13 @@ class Journal:
     def apply(self, command: bytes) -> bytes:
         self.commands.append(command)
         return b"%d" % len(self.commands)
+
+    def snapshot(self) -> Iterator[bytes]:
+        commands = list(self.commands)
+        return (command + b"\n" for command in commands)
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        self.commands = b"".join(chunks).splitlines()
 
     def query(self, request: bytes) -> bytes:
         first = int(request or b"0")

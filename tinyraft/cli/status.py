@@ -90,6 +90,8 @@ def to_json(node: Seen) -> dict[str, object]:
         "commit_index": said and said.commit_index,
         "last_applied": said and said.last_applied,
         "last_index": said and said.last_index,
+        "first_index": said and said.first_index,
+        "snapshot_index": said and said.snapshot_index,
         "ready": said and said.is_ready,
         "failed": said and said.failed,
         "removed": said and said.removed,

@@ -30,6 +30,8 @@ class Status:
         failed: Why it stopped working; "" while it works.
         incarnation: The number of its data directory.
         removed: It was removed from the cluster: it takes no part, and only stale reads.
+        snapshot_index: The last entry in its newest snapshot; 0 without one.
+        first_index: The first entry that its log still has.
         storage_full: Why it takes no commands, and what to do; "" while its disk has room.
     """
 
@@ -50,3 +52,5 @@ class Status:
     incarnation: int
     removed: bool = False
     storage_full: str = ""
+    snapshot_index: Index = 0
+    first_index: Index = 1

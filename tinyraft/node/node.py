@@ -443,6 +443,8 @@ class Node:
                 incarnation=0,
                 removed=raft.is_removed,
                 storage_full=self.space.shortage,
+                snapshot_index=raft.snapshot_index,
+                first_index=log.base_index + 1,
             )
 
     def configuration(self) -> Configuration:

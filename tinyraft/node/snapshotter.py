@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Lock
 from typing import Protocol, cast
 
@@ -21,6 +22,8 @@ from tinyraft.node.applier import Applier
 from tinyraft.node.bell import Bell
 from tinyraft.node.installer import Turn
 from tinyraft.node.shipment import Shipments
+from tinyraft.storage.disk import Disk
+from tinyraft.storage.export import copy_out
 from tinyraft.storage.snapshot_file import SnapshotFile
 from tinyraft.storage.snapshots import Snapshots
 
@@ -133,6 +136,21 @@ class Snapshotter:
             file = self.write(copy)
         self.finish(file)
         return file
+
+    def export(self, target: Path, *, disk: Disk) -> SnapshotFile:
+        """Take a snapshot now and copy it to *target*; blocks until the copy is safe.
+
+        Raises:
+            FileExistsError: There is something at *target* already.
+            TinyraftError: As for `take`.
+        """
+        self.take()
+        shipment = self._shipments.begin(term=0)  # so that it stays until it is copied
+        try:
+            copy_out(self._shelf, shipment.file, target, disk=disk)
+        finally:
+            self._shipments.end(shipment)
+        return shipment.file
 
     # --- the halves around the disk ----------------------------------------------------------
 

@@ -56,6 +56,8 @@ def decode(answer: pb.StatusResponse) -> Status:
         incarnation=answer.incarnation,
         removed=answer.removed,
         storage_full=answer.storage_full,
+        snapshot_index=answer.snapshot_index,
+        first_index=answer.first_index,
     )
 
 

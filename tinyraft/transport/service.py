@@ -539,4 +539,6 @@ def encode_status(status: Status) -> pb.StatusResponse:
         incarnation=status.incarnation,
         removed=status.removed,
         storage_full=status.storage_full,
+        snapshot_index=status.snapshot_index,
+        first_index=status.first_index,
     )

@@ -950,6 +950,8 @@ class StatusResponse(_message.Message):
     INCARNATION_FIELD_NUMBER: _builtins.int
     REMOVED_FIELD_NUMBER: _builtins.int
     STORAGE_FULL_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_INDEX_FIELD_NUMBER: _builtins.int
+    FIRST_INDEX_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     cluster_id: _builtins.str
     address: _builtins.str
@@ -969,6 +971,9 @@ class StatusResponse(_message.Message):
     """Was removed from its cluster: takes no part any more."""
     storage_full: _builtins.str
     """Why this node takes no commands; empty while its disk has room."""
+    snapshot_index: _builtins.int
+    """The last entry in its newest snapshot, 0 without one; and the first one that its log has."""
+    first_index: _builtins.int
     @_builtins.property
     def leader(self) -> Global___LeaderHint: ...
     @_builtins.property
@@ -993,10 +998,12 @@ class StatusResponse(_message.Message):
         incarnation: _builtins.int = ...,
         removed: _builtins.bool = ...,
         storage_full: _builtins.str = ...,
+        snapshot_index: _builtins.int = ...,
+        first_index: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["leader", b"leader"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "cluster_id", b"cluster_id", "commit_index", b"commit_index", "durable_index", b"durable_index", "failed", b"failed", "incarnation", b"incarnation", "last_applied", b"last_applied", "last_index", b"last_index", "leader", b"leader", "members", b"members", "node_id", b"node_id", "ready", b"ready", "removed", b"removed", "role", b"role", "storage_full", b"storage_full", "term", b"term", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "cluster_id", b"cluster_id", "commit_index", b"commit_index", "durable_index", b"durable_index", "failed", b"failed", "first_index", b"first_index", "incarnation", b"incarnation", "last_applied", b"last_applied", "last_index", b"last_index", "leader", b"leader", "members", b"members", "node_id", b"node_id", "ready", b"ready", "removed", b"removed", "role", b"role", "snapshot_index", b"snapshot_index", "storage_full", b"storage_full", "term", b"term", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
