@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -349,15 +350,26 @@ def test_a_failed_restore_ends_the_applying(module: Any) -> None:
         bench.applier.copy(lambda: None)
 
 
-def test_a_damaged_snapshot_stops_the_node(bench: Bench) -> None:
-    """That is not the module's trouble: this disk can't be trusted."""
+class Careless(Tape):
+    """A module that catches whatever happens."""
+
+    def restore(self, chunks: Iterable[bytes], /) -> None:
+        """Take what comes."""
+        with suppress(Exception):
+            super().restore(chunks)
+
+
+@pytest.mark.parametrize("module", [Tape(), Careless()], ids=["raises on", "catches all"])
+def test_a_damaged_snapshot_stops_the_node(module: Any) -> None:
+    """That is not the module's trouble, whatever it does: this disk can't be trusted."""
+    bench = Bench(module)
     file = put(bench.shelf, 9, b"new\n")
     data = bytearray(bench.disk.content(file.path))
     data[-60] ^= 1
     bench.disk.put(file.path, bytes(data))
     with pytest.raises(CorruptLog, match=str(file.path)):
         bench.applier.restore()
-    assert bench.applier.failure is None
+    assert (bench.applier.failure, bench.applier.last_applied) == (None, 0)
 
 
 def test_who_waits_inside_a_snapshot_is_told_that_it_may_be_there(bench: Bench) -> None:

@@ -22,13 +22,13 @@ from tinyraft.errors import (
     ModuleFailed,
     ReentrantCall,
     Rejected,
-    StorageError,
     TinyraftError,
 )
 from tinyraft.logs import Log
 from tinyraft.module import Module
 from tinyraft.node.bell import Bell
 from tinyraft.node.waiters import Waiters, in_snapshot, overtaken
+from tinyraft.storage.snapshot_file import SnapshotFile
 from tinyraft.storage.snapshots import Snapshots
 
 T = TypeVar("T")
@@ -65,6 +65,29 @@ class Mutex:
             raise ReentrantCall("a module can't call its own server from inside a callback")
 
 
+class Content:
+    """What a module restores from; remembers what went wrong in reading, whoever caught it."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        """Pass *chunks* on."""
+        self.error: BaseException | None = None
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Give the chunks."""
+        return self
+
+    def __next__(self) -> bytes:
+        """Give the next one."""
+        try:
+            return next(self._chunks)
+        except StopIteration:
+            raise
+        except BaseException as error:
+            self.error = error
+            raise
+
+
 class Applier:
     """Feeds the module."""
 
@@ -92,6 +115,7 @@ class Applier:
             module.apply
         )  # what users write may answer anything
         self._waiters = waiters
+        self._fetched: list[Entry] = []  # and not yet applied
         self._fetch = fetch
         self._shelf = shelf
         self._failed = failed
@@ -130,8 +154,13 @@ class Applier:
 
     def next_batch(self) -> list[Entry] | InSnapshot:
         """Fetch what is committed and not applied."""
-        found = self._fetch(self.last_applied, BATCH_BYTES)
-        return found if isinstance(found, InSnapshot) else found[:BATCH_ENTRIES]
+        if not self._fetched:
+            found = self._fetch(self.last_applied, BATCH_BYTES)
+            if isinstance(found, InSnapshot):
+                return found
+            self._fetched = found
+        batch, self._fetched = self._fetched[:BATCH_ENTRIES], self._fetched[BATCH_ENTRIES:]
+        return batch
 
     def restore(self) -> None:
         """Replace the module's state by the newest snapshot's.
@@ -142,26 +171,33 @@ class Applier:
         newest = self._shelf.newest
         assert newest is not None, "the log is only cut off behind a snapshot"
         index = newest.meta.index
+        content = Content(self._shelf.read(newest))
         with self.mutex.held():
             try:
                 restore: Callable[[Iterator[bytes]], object] = self._module.restore  # type: ignore[attr-defined]
-                restore(self._shelf.read(newest))
-            except StorageError:
-                raise
+                restore(content)
             except BaseException as error:  # noqa: BLE001  # half a state is none
-                self.failure = ModuleFailed(
-                    f"the module could not restore the snapshot {newest.path} of entry {index}:"
-                    f" {error!r}; this node applies nothing: mend the module and restart it"
-                )
-                self._log.error("module_failed", index=index, error=repr(error), exc_info=True)
+                broken: BaseException | None = error
             else:
-                self.last_applied = index
-        if self.failure is not None:
-            self._failed(self.failure)
+                broken = None
+                self.last_applied = index if content.error is None else self.last_applied
+        if content.error is not None:
+            raise content.error  # not the module's, whatever it made of it
+        if broken is not None:
+            self._fail_restore(newest, broken)
             return
         self._log.info("snapshot_restored", index=index)
         for waiter in self._waiters.pop_up_to(index):
             waiter.resolve(None, in_snapshot(waiter))
+
+    def _fail_restore(self, snapshot: SnapshotFile, error: BaseException) -> None:
+        index = snapshot.meta.index
+        self.failure = ModuleFailed(
+            f"the module could not restore the snapshot {snapshot.path} of entry {index}:"
+            f" {error!r}; this node applies nothing: mend the module and restart it"
+        )
+        self._log.error("module_failed", index=index, error=repr(error), exc_info=error)
+        self._failed(self.failure)
 
     def apply(self, batch: list[Entry]) -> None:
         """Apply *batch* and answer those who wait for it."""
