@@ -38,6 +38,7 @@ def test_a_rolling_restart_fails_no_call(
             cluster.start(node)
             cluster.wait_ready()
             load.wait_applied(50)
+    measured("rolling restart, calls", len(load.sent))
     assert [] == [(one.outcome, one.error) for one in load.sent if one.error is not None]
     check_all(cluster, load)
     gap = longest_gap(sorted(one.ended for one in load.sent))
