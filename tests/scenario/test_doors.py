@@ -193,26 +193,19 @@ def test_another_cluster_at_a_members_address_is_refused(make_cluster: MakeClust
     assert (theirs.cluster_id, b"theirs") == (found.cluster_id, cluster.query(absent))
 
 
-def test_members_at_swapped_addresses_are_refused(cluster: Processes) -> None:
-    """Who is dialled for another refuses, so one disk never votes twice; put right, all heals."""
+def test_members_at_swapped_addresses_are_never_confused(cluster: Processes) -> None:
+    """Who is dialled for another refuses, so one disk never votes twice; both are found again."""
     cluster.wait_converged()
-    addresses = cluster.addresses
-    for node in (1, 2):
-        cluster.kill(node)
-    for node in (1, 2):
-        cluster.move(node, addresses[3 - node])
-        cluster.start(node)
-    for node in (1, 2):
-        refusal = f"wants 'n{node}', but this is n{3 - node}"
-        wait(lambda refusal=refusal: any(refusal in cluster.log(n) for n in range(3)), refusal)
-    for node in (1, 2):
-        cluster.kill(node)
-    for node in (1, 2):
-        cluster.move(node, addresses[node])
-        cluster.start(node)
-    with Load([through_caller(cluster.caller())] * 2) as load:
-        load.wait_applied(50)
-    check_all(cluster, load)
+    for _ in range(2):  # there, where no log can have them both, and back
+        addresses = cluster.addresses
+        for node in (1, 2):
+            cluster.kill(node)
+        for node in (1, 2):
+            cluster.move(node, addresses[3 - node])
+            cluster.start(node)
+        with Load([through_caller(cluster.caller())] * 2) as load:
+            load.wait_applied(50)
+        check_all(cluster, load)
 
 
 # --- fork -------------------------------------------------------------------------------------

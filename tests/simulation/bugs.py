@@ -44,10 +44,20 @@ def trusts_any_log(monkeypatch):
     monkeypatch.setattr("tinyraft.core.raft.is_up_to_date", lambda *_, **__: True)
 
 
+def stays_when_removed(monkeypatch):
+    """A leader that has lost its vote leads on."""
+
+    def advance(self, leadership):
+        self._commit(leadership.committable(self.commit_index))
+
+    monkeypatch.setattr(Raft, "_advance", advance)
+
+
 BUGS = [
     acks_before_the_sync,
     half_is_a_majority,
     syncs_nothing,
     forgets_its_vote,
     trusts_any_log,
+    stays_when_removed,
 ]

@@ -104,6 +104,7 @@ class SimMember:
         self.applied = 0  # commands, in this life
         self.heard_at: dict[NodeId, int] = {}
         self.search: Search | None = None  # of this life
+        self._has_lost_power = False  # in the midst of an action
         self._backlog: list[tuple[str, Callable[[], object]]] = []
         self._drivers: list[Driver] = []
         self._held: list[tuple[Held[Reply], Callable[[Reply], None]]] = []
@@ -122,7 +123,7 @@ class SimMember:
         self._drivers, self._held, self._backlog = [], [], []
         self.heard_at, self.applied = {}, 0
         self.search = None
-        self.is_paused = False
+        self.is_paused = self._has_lost_power = False
         try:
             recovered, entries = self._open()
         except PowerLoss:
@@ -272,6 +273,7 @@ class SimMember:
             calls -= 1
             if calls < 0:
                 self.disk.before = None
+                self._has_lost_power = True
                 raise PowerLoss
 
         self.disk.before = count
@@ -300,6 +302,8 @@ class SimMember:
             return
         try:
             action()
+            if self._has_lost_power:
+                raise PowerLoss  # a part took it for its own trouble; no part outlives it
             self.settle()
         except PowerLoss:
             self.world.see("crash in a disk call")

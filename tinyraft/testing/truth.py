@@ -175,6 +175,10 @@ class Truth:
                 hold(match <= len(other.durable), f"{peer} matched what it has not (I9)")
                 same = other.durable[match - 1].term == view.terms[match - 1]
                 hold(same, f"{peer} matched another entry (I9)")
+        hold(
+            raft.is_voter or raft.commit_index < raft.history.latest_index,
+            f"{member.name} leads though it is known to be no voter (I12)",
+        )
         limit = 2 * raft.settings.election_ticks + 1
         if raft.ticks - view.led_since > limit:
             voters = raft.configuration.voters

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tinyraft.addresses import dialled
+from tinyraft.addresses import dialled, is_wildcard, split_address
 from tinyraft.core.configuration import AddLearner, Change, Demote, Member, Promote, Remove
 from tinyraft.core.entry import Index, NodeId
 from tinyraft.core.members import Members
@@ -65,6 +65,10 @@ def add(node: str, address: str, *, voter: bool) -> AddLearner:
         MembershipError: *node* is no id, or *address* none that can be dialled.
     """
     where = checked_address(address, field="address")
+    if is_wildcard(split_address(address)[0]):
+        raise MembershipError(
+            f"address: {address!r} names no host, and every node would dial itself there"
+        )
     return AddLearner(Member(id_of(node), where, False, voter))
 
 
