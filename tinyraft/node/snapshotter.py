@@ -188,7 +188,8 @@ class Snapshotter:
         oldest = self._shelf.prune(keep=max(KEPT, wanted))
         if len(self._shelf.kept) < KEPT:
             return  # if the only one rots, the log has it all
-        limit = min(oldest, self._journal.index_before_bytes(self._policy.trailing_bytes))
+        tail = self._policy.trailing_bytes
+        limit = min(oldest, self._journal.index_before_bytes(tail)) if tail else oldest
         limit = limit if pinned is None else min(limit, pinned)
         base = self._turn(lambda raft: raft.compacted(limit))
         self._journal.compact(base)
