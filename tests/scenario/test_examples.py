@@ -174,11 +174,14 @@ def test_flask(start: Start, tmp_path: Path, name: str) -> None:
 
 def test_the_readme(start: Start, tmp_path: Path) -> None:
     """Its program runs as it stands there, and is reached from elsewhere."""
-    first, second = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    first, second, compact = blocks
+    first = first.replace("from_env(), Words()", "from_env(), CompactWords()")
     port = free_ports(["127.0.0.1"])[0]
-    code = f"{first}\n{second.replace('127.0.0.1:50052', f'127.0.0.1:{port}')}\n"
+    code = f"{first}\n{compact}\n{second.replace('127.0.0.1:50052', f'127.0.0.1:{port}')}\n"
     here = 'print(server.read(lambda words: list(words.words), consistency="stale"))\n'
-    program = code.replace(here, f"{here}        from_elsewhere()\n        {here}") + "\nmain()\n"
+    more = f"{here}        from_elsewhere()\n        server.snapshot()\n        {here}"
+    program = code.replace(here, more) + "\nmain()\n"
     assert 2 == program.count(here)
     (tmp_path / "app.py").write_text(program)
     app = start(
