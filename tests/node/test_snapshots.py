@@ -20,6 +20,7 @@ from tinyraft.core.messages import (
     InstallReply,
     InstallSnapshot,
     Reply,
+    Request,
 )
 from tinyraft.core.raft import Raft
 from tinyraft.core.snapshot import Snapshot
@@ -35,6 +36,7 @@ from tinyraft.errors import (
 from tinyraft.logs import Log
 from tinyraft.node.applier import Applier
 from tinyraft.node.installer import Installer
+from tinyraft.node.lanes import AppendStream, BulkLane
 from tinyraft.node.shipment import PATIENCE, Shipments
 from tinyraft.node.snapshotter import SnapshotPolicy, Snapshotter
 from tinyraft.node.waiters import Waiter, Waiters
@@ -384,6 +386,21 @@ def test_who_waits_inside_a_snapshot_is_told_that_it_may_be_there(bench: Bench) 
     assert len(bench.waiters) == 1
 
 
+class SilentLink:
+    """A link that nobody uses."""
+
+    def call(self, request: Request, *, timeout: float) -> Reply | None:
+        """Not called."""
+        raise NotImplementedError
+
+    def open_stream(self, appends: Iterator[AppendEntries]) -> AppendStream:
+        """Not called."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End."""
+
+
 # --- sending and receiving ------------------------------------------------------------------------
 
 
@@ -581,3 +598,30 @@ def test_a_snapshot_that_was_overtaken_changes_nothing() -> None:
     assert isinstance(answer, Held)
     assert (core.commit_index, core.log.base_index, core.log.last_index) == (3, 0, 3)
     assert core.configuration != NOBODY
+
+
+def test_a_snapshot_that_never_arrives_is_sent_less_and_less_often() -> None:
+    """A follower without room would be sent gigabytes ten times a second."""
+    shipments = shelf_with(9, b"a" * 100)
+    lane = BulkLane(
+        B,
+        SilentLink(),
+        raft=make_leader("b", "b"),
+        turn=lambda event: event(make_core("b")),
+        log=Log("test"),
+        fetch=lambda after, to, max_bytes: [],
+        shipments=shipments,
+        backoff=0.1,
+    )
+    pauses = []
+    for _ in range(9):
+        shipment = lane.begin_shipment()
+        shipment.answered(None)
+        lane.end_shipment(shipment)
+        pauses.append(lane.pause)
+    assert pauses[:3] == [0.2, 0.4, 0.8]
+    assert pauses[-1] == pauses[-2] == 6.4
+    shipment = lane.begin_shipment()
+    shipment.answered(InstallReply(1, 0, 9))
+    lane.end_shipment(shipment)
+    assert lane.pause == 0.1

@@ -13,7 +13,6 @@ from tests.storage.life import (
     SEGMENT_BYTES,
     WAL,
     Life,
-    fixed_life,
     make_disk,
     make_entries,
     open_wal,
@@ -22,6 +21,7 @@ from tests.storage.life import (
     vote,
     write,
 )
+from tests.storage.lives import fixed_life
 from tinyraft.errors import StorageFailed
 from tinyraft.storage.disk import NO_ROOM, NoRoom, RealDisk
 from tinyraft.storage.wal import Wal

@@ -22,6 +22,7 @@ from tinyraft.node.clock import CLOCK, Clock
 from tinyraft.node.shipment import Shipment, Shipments
 
 PIECE_SECONDS = 30.0  # the last piece of a snapshot waits until all of it is synced and read back
+MOST_DOUBLINGS = 6
 NOTE_SECONDS = 0.001  # a newer commit index waits this long for an append to ride with
 APPEND_BYTES = 2 << 20  # below gRPC's default limit of 4 MiB
 
@@ -169,6 +170,7 @@ class BulkLane(Lane):
         super().__init__(peer, link, raft=raft, turn=turn, log=log)
         self.backoff = backoff
         self.needs_snapshot = False  # before any append
+        self._failed_shipments = 0  # in a row
         self._fetch = fetch
         self._shipments = shipments
         self.stream: AppendStream | None = None  # the present one
@@ -238,12 +240,18 @@ class BulkLane(Lane):
         """It arrived, or it is given up."""
         self._shipments.end(shipment)
         index = shipment.file.meta.index
+        self._failed_shipments = 0 if shipment.has_arrived else self._failed_shipments + 1
         if shipment.has_arrived:
             self._log.info("snapshot_sent", peer=self.peer, index=index)
         else:
             self._log.warning(
                 "snapshot_not_sent", peer=self.peer, index=index, why=shipment.failure
             )
+
+    @property
+    def pause(self) -> float:
+        """Seconds until a stream is opened again: a snapshot is not sent in vain all the time."""
+        return self.backoff * (1 << min(self._failed_shipments, MOST_DOUBLINGS))
 
     def deliver(self, reply: Reply) -> None:
         """Hand a reply to the core."""
@@ -292,7 +300,7 @@ class BulkLane(Lane):
             self.wire_bell.ring()
             self.lost()
             if not (self.needs_snapshot and self._ship()) and self.leads:
-                self._stopping.wait(self.backoff)
+                self._stopping.wait(self.pause)
 
     def _ship(self) -> bool:
         """Send a snapshot, piece by piece; tell whether it arrived."""

@@ -381,7 +381,7 @@ class BulkDriver:
     def _back_off(self) -> None:
         if self._part.leads:
             self._is_waiting = True
-            self.member.after(self._part.backoff, f"bulk {self._part.peer} again", self._again)
+            self.member.after(self._part.pause, f"bulk {self._part.peer} again", self._again)
 
     def _again(self) -> None:
         self._is_waiting = False
