@@ -53,7 +53,7 @@ from tinyraft.storage.segment import (
 from tinyraft.storage.synced import Known, SyncedFile
 
 SEGMENT_BYTES = 64 * 1024 * 1024
-MEMORY_BYTES = 64 * 1024 * 1024
+MEMORY_BYTES = 16 * 1024 * 1024
 ENTRIES_BYTES = 128 * 1024  # of one frame: who reads an entry reads its frame
 
 
