@@ -168,6 +168,23 @@ def test_a_damaged_directory_ends_with_6(leave: Callable[..., Path]) -> None:
         assert 6 == run(*args).exit_code
 
 
+def test_an_exported_file_is_restored(tmp_path: Path) -> None:
+    """What a running node wrote aside begins a cluster of its own, beside the first."""
+    options = {"listen_address": "127.0.0.1:0", "timeout": 0.3}
+    first = tinyraft.Config(data_dir=tmp_path / "n", node_id="n", bootstrap=True, **options)  # type: ignore[arg-type]
+    with tinyraft.Server(first, Words()) as server:
+        assert server.wait_ready(timeout=20)
+        server.apply(b"one")
+        server.export(tmp_path / "backup")
+        told = run("restore", tmp_path / "backup", tmp_path / "x", "--node-id", "x")
+        assert 0 == told.exit_code, told.output
+        second, module = tinyraft.Config(data_dir=tmp_path / "x", **options), Words()  # type: ignore[arg-type]
+        with tinyraft.Server(second, module) as restored:
+            assert b"2" == restored.apply(b"two")
+            assert [b"one", b"two"] == module.words
+            assert server.status().cluster_id != restored.status().cluster_id
+
+
 def test_restore_begins_a_cluster_that_serves(tmp_path: Path) -> None:
     """From a snapshot's file under any name, also a read-only one, to words that can be asked."""
     shelf = Snapshots.open(RealDisk(), tmp_path / "shelf")
