@@ -197,6 +197,10 @@ class DataDirLocked(StorageError):
         self.pid = pid
 
 
+class RepairRefused(StorageError):
+    """A repair by hand would lose more than it must, or is not needed. Nothing was changed."""
+
+
 class FormatTooNew(StorageError):
     """A newer tinyraft wrote this directory or message."""
 

@@ -178,11 +178,9 @@ class Server:
             log = Log("peers", node=node_id)
             return Link(where, envelope=envelope, options=options, log=log)
 
-        def joined(cluster_id: str) -> None:
+        def joined(cluster_id: str, recovery_epoch: int) -> None:
             me = identity()
-            data_dir.save_identity(
-                Identity(me.node_id, cluster_id, me.incarnation, me.recovery_epoch)
-            )
+            data_dir.save_identity(Identity(me.node_id, cluster_id, me.incarnation, recovery_epoch))
 
         node = Node(
             self._make_raft(node_id, recovered),

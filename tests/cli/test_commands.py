@@ -14,7 +14,8 @@ from tinyraft.cli.commands import group
 from tinyraft.settings import SETTINGS
 
 CHANGES = ("add-learner", "add-voter", "promote", "demote", "remove")
-VERBS = ("serve", "status", "members", *CHANGES, "transfer", "demo", "version")
+OFFLINE = ("inspect", "recover", "restore")
+VERBS = ("serve", "status", "members", *CHANGES, "transfer", "demo", *OFFLINE, "version")
 
 # The command line by itself: the package's own __init__ is not run.
 ALONE = f"""

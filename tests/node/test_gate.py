@@ -116,11 +116,11 @@ class FakeRemote:
 class Bench:
     """A gate before a fake node."""
 
-    def __init__(self, *, query: Any = None, cluster: str = "the-cluster") -> None:
+    def __init__(self, *, query: Any = None, cluster: str = "the-cluster", epoch: int = 0) -> None:
         self.node, self.remote = FakeNode(), FakeRemote()
         self.gate = Gate(
             self.node,  # type: ignore[arg-type]
-            identity=lambda: Identity(A, cluster, ord("a")),
+            identity=lambda: Identity(A, cluster, ord("a"), epoch),
             address="a.example:1",
             remote=self.remote,  # type: ignore[arg-type]
             membership=SimpleNamespace(),  # type: ignore[arg-type]
@@ -152,8 +152,9 @@ def bench() -> Bench:
         ({"cluster_id": "other"}, WrongCluster, ("'other'", "the-cluster", "'b'", "a")),
         ({"recipient": NodeId("z")}, WrongCluster, ("'z'", "b", "a")),
         ({"incarnation": 1}, IdReused, ("b", "NODE_ID")),
+        ({"recovery_epoch": 1}, WrongCluster, ("a is from before repair 1", "new NODE_ID")),
     ],
-    ids=["another cluster", "another recipient", "another disk under the id"],
+    ids=["another cluster", "another recipient", "another disk under the id", "a later epoch"],
 )
 def test_a_wrong_speaker_never_reaches_the_core(
     bench: Bench, change: dict[str, Any], error: type[TinyraftError], named: tuple[str, ...]
@@ -173,6 +174,19 @@ def test_a_removed_member_is_told_so(bench: Bench) -> None:
     bench.node.removed = (B,)
     with pytest.raises(NodeRemoved, match="new NODE_ID"):
         bench.gate.admit(ENVELOPE)
+
+
+def test_who_was_given_up_in_a_repair_is_refused() -> None:
+    """It may hold what was given up since, and lead those who believe it (P71)."""
+    bench = Bench(epoch=2)
+    for epoch in (0, 1):
+        with pytest.raises(WrongCluster, match=r"'b' is from before repair 2 .* new NODE_ID"):
+            bench.gate.receive(
+                Heartbeat(6, 0, 1), replace(ENVELOPE, recovery_epoch=epoch), timeout=1
+            )
+    assert [] == bench.node.received
+    bench.gate.receive(Heartbeat(6, 0, 1), replace(ENVELOPE, recovery_epoch=2), timeout=1)
+    assert 1 == len(bench.node.received)
 
 
 def test_a_node_that_has_not_joined_hears_nobody() -> None:

@@ -24,7 +24,7 @@ from tinyraft.storage.data_dir import Identity
 from tinyraft.transport.announce import Answer
 from tinyraft.transport.remote import Joined, JoinOrder
 
-ADMITTED = Joined("d", "a", 5, "the-cluster", 9)
+ADMITTED = Joined("d", "a", 5, "the-cluster", 9, 3)
 KNOWN = Answer((), "a", "a.example:1", 5)
 
 
@@ -35,6 +35,7 @@ class Bench:
         self.members = members or Configuration()
         self.leader: str | None = "a"
         self.cluster = cluster
+        self.epoch = 0
         self.asked: list[Any] = []
         self.answers: list[Any] = []
         self.heard: list[Answer] = []
@@ -54,7 +55,7 @@ class Bench:
                 announcement=lambda: "here I am",
                 heard=self.heard.append,
             ),
-            identity=lambda: Identity(NodeId("d"), self.cluster, 44),
+            identity=lambda: Identity(NodeId("d"), self.cluster, 44, self.epoch),
             joined=self.joined,
             remote=SimpleNamespace(  # type: ignore[arg-type]
                 join=lambda address, order, **_: self.answer(address, order),
@@ -68,8 +69,8 @@ class Bench:
             clock=Clock(monotonic=lambda: self.now, time_ns=lambda: 0),
         )
 
-    def joined(self, cluster: str) -> None:
-        self.cluster = cluster
+    def joined(self, cluster: str, recovery_epoch: int) -> None:
+        self.cluster, self.epoch = cluster, recovery_epoch
 
     def learn_removed(self, *, by: str) -> None:
         self.node.is_removed = True
@@ -92,13 +93,14 @@ class Bench:
 
 
 def test_a_new_node_asks_one_after_another_until_it_is_in() -> None:
-    """Its id and disk are in every question; the cluster's id is kept; the pauses grow."""
+    """Its id and disk are in every question; cluster and epoch are kept; the pauses grow."""
     bench = Bench("a:1", "b:1")
     bench.answers = [NotStarted("not in either"), *[ConnectionLost("-")] * 3, ADMITTED]
     assert [0.1, 0.2, joiner.LONGEST_PAUSE_SECONDS] == bench.steps(3)
     assert ["a:1", "b:1", "a:1", "b:1", "a:1"] == bench.addresses
     assert {JoinOrder("d", "d.example:1", True, 44, "")} == {order for _, order in bench.asked}
-    assert "the-cluster" == bench.cluster
+    assert ("the-cluster", 3) == (bench.cluster, bench.epoch)
+    assert 3 == bench.joiner.order().recovery_epoch
 
 
 def test_a_member_at_its_address_asks_nobody() -> None:

@@ -127,11 +127,11 @@ class FakeRemote:
 class Bench:
     """The members as a fake node sees them."""
 
-    def __init__(self, *, cluster: str = "the-cluster") -> None:
+    def __init__(self, *, cluster: str = "the-cluster", epoch: int = 0) -> None:
         self.node, self.remote = FakeNode(), FakeRemote()
         self.membership = Membership(
             self.node,  # type: ignore[arg-type]
-            identity=lambda: Identity(A, cluster, ord("a")),
+            identity=lambda: Identity(A, cluster, ord("a"), epoch),
             remote=self.remote,  # type: ignore[arg-type]
             address="a.example:1",
             since_us=50,
@@ -438,3 +438,37 @@ def test_a_node_outside_of_any_cluster_hears_no_announcement() -> None:
     """It can't tell whose it is."""
     with pytest.raises(NotStarted):
         Bench(cluster="").membership.announced(announcement())
+
+
+# --- after a repair -----------------------------------------------------------------------------
+
+
+def test_a_copy_from_before_a_repair_is_not_dialled_instead() -> None:
+    """It asks, and announces itself, as the member that it was (P44)."""
+    bench = Bench(epoch=2)
+    bench.lead()
+    order = JoinOrder("b", "moved:2", True, ord("b"), "the-cluster", 1)
+    with pytest.raises(WrongCluster, match="'b' is from before repair 2"):
+        bench.membership.join(order, timeout=1.0, forwarded=False)
+    with pytest.raises(WrongCluster, match="'b' is from before repair 2"):
+        bench.membership.announced(announcement())
+    assert [] == bench.node.changes
+    assert [] == bench.node.sightings.known(bench.node.members)
+    bench.membership.join(replace(order, recovery_epoch=2), timeout=1.0, forwarded=False)
+    assert 1 == len(bench.node.changes)
+    bench.membership.announced(replace(announcement(), recovery_epoch=2))
+    assert 2 == bench.membership.announcement().recovery_epoch
+
+
+def test_a_node_that_joins_is_told_the_epoch() -> None:
+    """It knows none yet, and is heard by the others only in theirs."""
+    bench = Bench(epoch=2)
+    bench.lead()
+    assert 2 == bench.membership.join(ORDER, timeout=1.0, forwarded=False).recovery_epoch
+
+
+def test_who_is_from_before_a_repair_says_so_itself() -> None:
+    """The other side is not called old by the one that is."""
+    bench = Bench()
+    with pytest.raises(WrongCluster, match=r"^a is from before repair 1"):
+        bench.membership.announced(replace(announcement(), recovery_epoch=1))

@@ -12,6 +12,10 @@ from tinyraft._version import __version__
 from tinyraft.cli.exits import faults
 from tinyraft.settings import SETTINGS
 
+PATH = click.Path(exists=True, path_type=Path)
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+DIRECTORY = click.Path(file_okay=False, path_type=Path)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def group() -> None:
@@ -234,6 +238,59 @@ def demo(nodes: int, words: Path | None, keep: Path | None, threads: int, as_jso
 
     with faults():
         verb.demo(count=nodes, words=words, keep=keep, threads=threads, as_json=as_json)
+
+
+@group.command()
+@click.argument("directory", metavar="DIR", type=DIRECTORY)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def inspect(directory: Path, as_json: bool) -> None:
+    """Show whose data directory DIR is, and what it holds. No node may run there.
+
+    Identity, term, vote, configuration, the first and last entry, the snapshots. Nothing is
+    changed.
+    """
+    from tinyraft.cli import offline
+
+    with faults():
+        offline.inspect(directory, as_json=as_json)
+
+
+@group.command()
+@click.argument("survivors", metavar="DIR...", nargs=-1, required=True, type=PATH)
+@click.option("--plan", "is_plan", is_flag=True, help="Only say what is left, and what is best.")
+@click.option("--keep", metavar="ID", default="", help="Make this node the only member.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def recover(survivors: tuple[Path, ...], is_plan: bool, keep: str, as_json: bool) -> None:
+    """Go on with one node when a majority is lost for ever (docs/quorum-lost.md).
+
+    Give every data directory that is left, first with --plan, then with --keep. For one on another
+    machine give the file that `recover DIR --plan --json` wrote there. No node may run. The best
+    log goes on and no other; a copy of its directory is made in it before anything changes.
+    """
+    from tinyraft.cli import offline
+
+    with faults():
+        offline.recover(survivors, keep=keep, is_plan=is_plan, as_json=as_json)
+
+
+@group.command()
+@click.argument(
+    "file", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+@click.argument("directory", metavar="DIR", type=DIRECTORY)
+@click.option("--node-id", metavar="ID", default="", help="The node's id; unset: a new one.")
+@click.option(
+    "--address", metavar="HOST:PORT", default="127.0.0.1:50051", help="Where it will be dialled."
+)
+def restore(file: Path, directory: Path, node_id: str, address: str) -> None:
+    """Begin a new cluster in DIR, which must be empty, with the snapshot FILE.
+
+    The cluster has a new id, and DIR is its one member.
+    """
+    from tinyraft.cli import offline
+
+    with faults():
+        offline.restore_file(file, directory, node_id=node_id, address=address)
 
 
 @group.command()

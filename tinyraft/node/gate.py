@@ -27,7 +27,14 @@ from tinyraft.errors import (
     TinyraftError,
     WrongCluster,
 )
-from tinyraft.node.membership import Membership, known_leader, other_disk, removed_ids, was_removed
+from tinyraft.node.membership import (
+    Membership,
+    known_leader,
+    other_disk,
+    refuse_other_epoch,
+    removed_ids,
+    was_removed,
+)
 from tinyraft.node.node import Node
 from tinyraft.node.waiters import Waiter
 from tinyraft.storage.data_dir import Identity
@@ -91,6 +98,7 @@ class Gate:
                 f"{shown(envelope.sender)} is of cluster {shown(envelope.cluster_id)},"
                 f" {identity.node_id} of cluster {identity.cluster_id}: check the addresses"
             )
+        refuse_other_epoch(identity, envelope.sender, envelope.recovery_epoch)
         if envelope.recipient != identity.node_id:
             raise WrongCluster(
                 f"{envelope.sender} wants {shown(envelope.recipient)}, but this is"

@@ -45,7 +45,7 @@ class Joiner:
         membership: Membership,
         *,
         identity: Callable[[], Identity],
-        joined: Callable[[str], None],
+        joined: Callable[[str, int], None],
         remote: Remote,
         address: str,
         ask: tuple[str, ...],
@@ -54,7 +54,7 @@ class Joiner:
         log: Log,
         clock: Clock = CLOCK,
     ) -> None:
-        """Ask the nodes at *ask*, and all known members; tell *joined* the cluster's id.
+        """Ask the nodes at *ask*, and all known members; tell *joined* the cluster's id and epoch.
 
         A node that was well and hears no leader waits *patience* seconds before it asks again: it
         may have been removed without a word of it in its log.
@@ -96,6 +96,7 @@ class Joiner:
             wants_vote=self._wants_vote,
             incarnation=identity.incarnation,
             cluster_id=identity.cluster_id,
+            recovery_epoch=identity.recovery_epoch,
         )
 
     def addresses(self) -> Iterator[str]:
@@ -130,7 +131,7 @@ class Joiner:
                 lambda at=address: self._remote.join(at, self.order(), timeout=CALL_SECONDS)  # type: ignore[misc]
             )
             if joined is not None:
-                self._joined(joined.cluster_id)
+                self._joined(joined.cluster_id, joined.recovery_epoch)
                 return joined
         return None
 

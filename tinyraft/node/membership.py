@@ -192,6 +192,8 @@ class Membership:
                 f"{shown(order.node_id)} belongs to cluster {shown(order.cluster_id)}, this is"
                 f" cluster {identity.cluster_id}: check RAFT_JOIN and RAFT_DATA_DIR"
             )
+        if order.cluster_id:
+            refuse_other_epoch(identity, order.node_id, order.recovery_epoch)
         node = NodeId(order.node_id) if order.node_id else assigned(configuration, address)
         if node in self._node.look(removed_ids):
             raise was_removed(node)
@@ -201,14 +203,15 @@ class Membership:
             self._node.change_members(change, waiter)
             self._wait(waiter, deadline)
         leader, _, term = self._node.leader()
-        return Joined(node, leader or "", term, identity.cluster_id, waiter.index)
+        epoch = identity.recovery_epoch
+        return Joined(node, leader or "", term, identity.cluster_id, waiter.index, epoch)
 
     def announced(self, announcement: Announcement) -> Answer:
         """Hear where a member is now, and say what is known here. Does not block.
 
         Raises:
             NotStarted: This node belongs to no cluster, or no longer.
-            WrongCluster: It is a member of another one.
+            WrongCluster: It is a member of another one, or from before a repair.
             NodeRemoved: It was removed.
             IdReused: It is another disk than the member of that id.
         """
@@ -220,6 +223,7 @@ class Membership:
                 f"{sender.id} is of cluster {announcement.cluster_id}, {identity.node_id} of"
                 f" cluster {identity.cluster_id}: check the addresses"
             )
+        refuse_other_epoch(identity, sender.id, announcement.recovery_epoch)
         if self._node.is_removed:
             raise NotStarted(f"{identity.node_id} was removed itself; ask another member")
         if sender.id in self._node.look(removed_ids):
@@ -238,7 +242,10 @@ class Membership:
     def announcement(self) -> Announcement:
         """Say where this node is, and where it has seen others."""
         known = self._node.sightings.known(self._node.configuration())
-        return Announcement(self._identity().cluster_id, self.sighting(), tuple(known))
+        identity = self._identity()
+        return Announcement(
+            identity.cluster_id, self.sighting(), tuple(known), identity.recovery_epoch
+        )
 
     def sighting(self) -> Sighting:
         """Say where this node is."""
@@ -381,4 +388,21 @@ def other_disk(node: NodeId) -> IdReused:
     return IdReused(
         f"{node} is a member with another data directory: bring that directory back, or start with"
         " an empty one and a new NODE_ID"
+    )
+
+
+def refuse_other_epoch(identity: Identity, sender: str, epoch: int) -> None:
+    """Refuse who was not there when the cluster was repaired; or whom it was repaired without.
+
+    Raises:
+        WrongCluster: The epochs differ; the older one may hold what was given up since.
+    """
+    if epoch == identity.recovery_epoch:
+        return
+    older, newer = sorted((epoch, identity.recovery_epoch))
+    who = shown(sender) if epoch == older else identity.node_id
+    raise WrongCluster(
+        f"{who} is from before repair {newer} of cluster {identity.cluster_id} (it is of recovery"
+        f" epoch {older}): the cluster went on without it. Start it with an empty data directory"
+        " and a new NODE_ID; keep the old directory if it may hold commands that were lost"
     )

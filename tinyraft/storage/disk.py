@@ -149,10 +149,10 @@ def naming(path: Path) -> Iterator[None]:
 class RealFile:
     """A file descriptor and its path."""
 
-    def __init__(self, path: Path, flags: int) -> None:
+    def __init__(self, path: Path, flags: int, *, access: int = os.O_RDWR) -> None:
         """Open *path*; the descriptor is not passed on to programs that are started."""
         self._path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
+        self._fd = os.open(path, access | os.O_CLOEXEC | flags, 0o600)
 
     def pread(self, size: int, offset: int) -> bytes:
         """See `File`."""
@@ -272,6 +272,16 @@ class RealDisk:
         with naming(path):
             found = os.statvfs(path)
         return found.f_bavail * found.f_frsize
+
+
+def open_to_read(path: Path) -> RealFile:
+    """Open a file that may be on a medium which takes no writes.
+
+    Raises:
+        StorageFailed: It can't be opened.
+    """
+    with failures(path):
+        return RealFile(path, 0, access=os.O_RDONLY)
 
 
 def preallocate(fd: int, offset: int, size: int) -> None:

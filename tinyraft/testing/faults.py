@@ -290,6 +290,8 @@ def disk_filled(world: World, fault: Fault, member: SimMember) -> None:
     disk.free_bytes = 0
     if fault.amount < 0.7:  # to the last byte: not even the next segment has room
         disk.fail(DiskFault(0, errno.ENOSPC, "allocate", forever=True))
+    if fault.amount < 0.35:  # nor any other new file: a snapshot
+        disk.fail(DiskFault(0, errno.ENOSPC, "create", forever=True))
 
     def make_room() -> None:
         if member.life == life and not member.has_trouble:

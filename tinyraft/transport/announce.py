@@ -26,6 +26,7 @@ class Announcement:
     cluster_id: str
     sender: Sighting
     known: tuple[Sighting, ...] = ()
+    recovery_epoch: int = 0
 
 
 @dataclass(slots=True, frozen=True)
@@ -45,6 +46,7 @@ def encode(announcement: Announcement) -> pb.AnnounceRequest:
         sender=sighted(announcement.sender),
         known=map(sighted, announcement.known),
         protocol=PROTOCOL,
+        recovery_epoch=announcement.recovery_epoch,
     )
 
 
@@ -60,7 +62,7 @@ def decode(message: pb.AnnounceRequest) -> Announcement:
     if sender is None:
         raise Malformed("sender is no node at an address")
     cluster = checked_id(message.cluster_id, field="cluster_id")
-    return Announcement(cluster, sender, read_all(message.known))
+    return Announcement(cluster, sender, read_all(message.known), message.recovery_epoch)
 
 
 def encode_answer(answer: Answer) -> pb.AnnounceResponse:

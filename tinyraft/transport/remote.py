@@ -47,6 +47,7 @@ class JoinOrder:
     wants_vote: bool
     incarnation: int = 0
     cluster_id: str = ""  # "" while it knows none
+    recovery_epoch: int = 0
 
 
 @dataclass(slots=True, frozen=True)
@@ -58,6 +59,7 @@ class Joined:
     term: Term
     cluster_id: str
     index: Index
+    recovery_epoch: int = 0
 
 
 class Remote:
@@ -109,13 +111,19 @@ class Remote:
             incarnation=order.incarnation,
             cluster_id=order.cluster_id,
             protocol=PROTOCOL,
+            recovery_epoch=order.recovery_epoch,
         )
         metadata = () if forward else self._metadata
         stub = RaftServiceV1Stub(self._channel(address))
         with answers():
             answer = stub.Join(request, timeout=timeout, metadata=metadata)
         return Joined(
-            answer.assigned_id, answer.leader_id, answer.term, answer.cluster_id, answer.index
+            answer.assigned_id,
+            answer.leader_id,
+            answer.term,
+            answer.cluster_id,
+            answer.index,
+            answer.recovery_epoch,
         )
 
     def announce(self, address: str, announcement: Announcement, *, timeout: float) -> Answer:

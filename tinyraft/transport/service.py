@@ -488,6 +488,7 @@ def join_rpc(membership: Membership, message: pb.JoinRequest, context: Context) 
         wants_vote=message.voter,
         incarnation=message.incarnation,
         cluster_id=message.cluster_id,
+        recovery_epoch=message.recovery_epoch,
     )
     joined = membership.join(order, timeout=time_left(context), forwarded=is_forwarded(context))
     now = Timestamp()
@@ -499,6 +500,7 @@ def join_rpc(membership: Membership, message: pb.JoinRequest, context: Context) 
         completed_at=now,
         cluster_id=joined.cluster_id,
         index=joined.index,
+        recovery_epoch=joined.recovery_epoch,
     )
 
 

@@ -223,6 +223,7 @@ class JoinRequest(_message.Message):
     INCARNATION_FIELD_NUMBER: _builtins.int
     CLUSTER_ID_FIELD_NUMBER: _builtins.int
     PROTOCOL_FIELD_NUMBER: _builtins.int
+    RECOVERY_EPOCH_FIELD_NUMBER: _builtins.int
     advertise_addr: _builtins.str
     voter: _builtins.bool
     commit_index: _builtins.int
@@ -232,6 +233,8 @@ class JoinRequest(_message.Message):
     cluster_id: _builtins.str
     """Empty until the node knows its cluster."""
     protocol: _builtins.int
+    recovery_epoch: _builtins.int
+    """Of the data directory; 0 until the node knows its cluster."""
     @_builtins.property
     def requested_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -245,10 +248,11 @@ class JoinRequest(_message.Message):
         incarnation: _builtins.int = ...,
         cluster_id: _builtins.str = ...,
         protocol: _builtins.int = ...,
+        recovery_epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["requested_at", b"requested_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advertise_addr", b"advertise_addr", "cluster_id", b"cluster_id", "commit_index", b"commit_index", "incarnation", b"incarnation", "node_id", b"node_id", "protocol", b"protocol", "requested_at", b"requested_at", "voter", b"voter"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advertise_addr", b"advertise_addr", "cluster_id", b"cluster_id", "commit_index", b"commit_index", "incarnation", b"incarnation", "node_id", b"node_id", "protocol", b"protocol", "recovery_epoch", b"recovery_epoch", "requested_at", b"requested_at", "voter", b"voter"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -264,11 +268,13 @@ class JoinResponse(_message.Message):
     COMPLETED_AT_FIELD_NUMBER: _builtins.int
     CLUSTER_ID_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
+    RECOVERY_EPOCH_FIELD_NUMBER: _builtins.int
     assigned_id: _builtins.str
     leader_id: _builtins.str
     term: _builtins.int
     cluster_id: _builtins.str
     index: _builtins.int
+    recovery_epoch: _builtins.int
     @_builtins.property
     def completed_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -280,10 +286,11 @@ class JoinResponse(_message.Message):
         completed_at: _timestamp_pb2.Timestamp | None = ...,
         cluster_id: _builtins.str = ...,
         index: _builtins.int = ...,
+        recovery_epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["completed_at", b"completed_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assigned_id", b"assigned_id", "cluster_id", b"cluster_id", "completed_at", b"completed_at", "index", b"index", "leader_id", b"leader_id", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assigned_id", b"assigned_id", "cluster_id", b"cluster_id", "completed_at", b"completed_at", "index", b"index", "leader_id", b"leader_id", "recovery_epoch", b"recovery_epoch", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1048,8 +1055,11 @@ class AnnounceRequest(_message.Message):
     SENDER_FIELD_NUMBER: _builtins.int
     KNOWN_FIELD_NUMBER: _builtins.int
     PROTOCOL_FIELD_NUMBER: _builtins.int
+    RECOVERY_EPOCH_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     protocol: _builtins.int
+    recovery_epoch: _builtins.int
+    """Of the sender's data directory: a copy from before a repair is not dialled instead."""
     @_builtins.property
     def sender(self) -> Global___Sighting: ...
     @_builtins.property
@@ -1063,10 +1073,11 @@ class AnnounceRequest(_message.Message):
         sender: Global___Sighting | None = ...,
         known: _abc.Iterable[Global___Sighting] | None = ...,
         protocol: _builtins.int = ...,
+        recovery_epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sender", b"sender"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "known", b"known", "protocol", b"protocol", "sender", b"sender"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "known", b"known", "protocol", b"protocol", "recovery_epoch", b"recovery_epoch", "sender", b"sender"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
