@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import tinyraft
-from tests.cluster import Words
+from tinyraft.assembly import make_raft
 from tinyraft.core.effects import HardState
 from tinyraft.core.entry import NodeId
 from tinyraft.storage.recovery import Recovered
@@ -17,13 +17,13 @@ def test_chance_is_the_nodes_own(tmp_path: Path) -> None:
 
     Members whose timers draw alike campaign together, again and again.
     """
-    server = tinyraft.Server(tinyraft.Config(data_dir=tmp_path / "a", bootstrap=True), Words())
+    config = tinyraft.Config(data_dir=tmp_path / "a", bootstrap=True)
     random.seed(1)
     before = random.getstate()
     drawn: list[int] = []
     for _ in range(2):
         random.setstate(before)
-        raft = server._make_raft(NodeId("a"), Recovered(HardState(0, None), []))
+        raft = make_raft(config, NodeId("a"), Recovered(HardState(0, None), []))
         for _ in range(40):
             raft.timer.hear_leader()
             drawn.append(raft.timer.timeout)

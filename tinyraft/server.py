@@ -7,34 +7,27 @@ recovered log, port) or has left nothing behind.
 from __future__ import annotations
 
 import os
-import random
-import secrets
 import socket
 import threading
-import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from time import monotonic, time_ns
+from time import monotonic
 from types import TracebackType
 from typing import Literal, Self, TypeVar
 
 import grpc
 
 from tinyraft.addresses import is_wildcard, join_address, split_address
+from tinyraft.assembly import Running, assemble
 from tinyraft.caller import Caller
 from tinyraft.config import Config
-from tinyraft.core.configuration import Change, Configuration, Demote, Member, Promote, Remove
-from tinyraft.core.effects import HardState, Mark, Write
-from tinyraft.core.entry import EntryKind, NodeId, make_entry
+from tinyraft.core.configuration import Change, Demote, Promote, Remove
 from tinyraft.core.members import Members
-from tinyraft.core.raft import Raft, Settings
 from tinyraft.core.snapshot import Snapshot
 from tinyraft.core.status import Status
 from tinyraft.errors import (
     AlreadyStarted,
-    ConfigError,
-    CorruptLog,
     NotLeader,
     NotStarted,
     ReadFailed,
@@ -43,44 +36,16 @@ from tinyraft.errors import (
 from tinyraft.logs import Log
 from tinyraft.module import Module
 from tinyraft.node.gate import Gate
-from tinyraft.node.joiner import Joiner
-from tinyraft.node.loop import Loop
-from tinyraft.node.membership import Membership
-from tinyraft.node.node import Node
-from tinyraft.node.snapshotter import SnapshotPolicy
-from tinyraft.node.space import Room
-from tinyraft.node.ticker import tick_seconds
-from tinyraft.storage.data_dir import DataDir, Identity, new_identity
 from tinyraft.storage.disk import RealDisk
-from tinyraft.storage.recovery import Recovered
-from tinyraft.storage.snapshots import Snapshots
-from tinyraft.storage.wal import Wal
-from tinyraft.transport.envelope import Envelope
 from tinyraft.transport.guard import Guard, OwnerProcess
-from tinyraft.transport.link import Link
 from tinyraft.transport.members import add, id_of
-from tinyraft.transport.options import check_bind, peer_options, server_options
+from tinyraft.transport.options import check_bind, server_options
 from tinyraft.transport.pools import Pools
-from tinyraft.transport.remote import Remote
 from tinyraft.transport.service import Service, register
 
 T = TypeVar("T")
 
 PROBE_SECONDS = 2.0
-
-
-class Running:
-    """Everything that a started server holds."""
-
-    def __init__(
-        self, *, node: Node, gate: Gate, remote: Remote, joiner: Joiner, joiner_loop: Loop
-    ) -> None:
-        """Hold what shutdown needs to end."""
-        self.remote = remote
-        self.node = node
-        self.gate = gate
-        self.joiner = joiner
-        self.joiner_loop = joiner_loop
 
 
 class Server:
@@ -138,12 +103,15 @@ class Server:
             StorageFailed: The directory can't be read or written.
         """
         self._owner.check()
+        for warning in self.config.warnings:
+            self._log.warning("config", warning=warning)
         with self._lock:
             if self._was_started:
                 raise AlreadyStarted("a Server is started once; make a new one")
             with ExitStack() as undo:
-                running = self._open(undo)
+                running = assemble(self.config, self._module, listen=self._listen, undo=undo)
                 self._ending = undo.pop_all()
+            self._log = Log("server", node=running.node.me)
             self._was_started = True
             self._running = self._serving = running
             running.node.start()
@@ -151,194 +119,6 @@ class Server:
             self._guard = Guard(f"tinyraft-{running.node.me}-guard", self.shutdown)
             self._guard.start()
             self._log.info("started", address=running.gate.address)
-
-    def _open(self, undo: ExitStack) -> Running:
-        config = self.config
-        for warning in config.warnings:
-            self._log.warning("config", warning=warning)
-        data_dir = DataDir.open(RealDisk(), config.data_dir)
-        undo.callback(data_dir.close)
-        options = peer_options(config.timeout, max_command_bytes=config.max_command_bytes)
-        node_id = NodeId(self._node_id(data_dir))
-        remote = Remote(me=node_id, options=options)
-        undo.callback(remote.close)
-        self._log = Log("server", node=node_id)
-        address = self._listen(undo)
-        shelf, wal, recovered = self._recover(data_dir, node_id, address, remote)
-        undo.callback(wal.close)
-        undo.callback(shelf.close)
-
-        def identity() -> Identity:
-            assert data_dir.identity is not None, "made before anything is served"
-            return data_dir.identity
-
-        def connect(peer: NodeId, where: str) -> Link:
-            me = identity()
-            envelope = Envelope(me.cluster_id, me.node_id, peer, me.incarnation, me.recovery_epoch)
-            log = Log("peers", node=node_id)
-            return Link(where, envelope=envelope, options=options, log=log)
-
-        def joined(cluster_id: str, recovery_epoch: int) -> None:
-            me = identity()
-            data_dir.save_identity(Identity(me.node_id, cluster_id, me.incarnation, recovery_epoch))
-
-        node = Node(
-            self._make_raft(node_id, recovered),
-            module=self._module,
-            journal=wal,
-            shelf=shelf,
-            connect=connect,
-            election_timeout=config.timeout,
-            log=Log("node", node=node_id),
-            policy=SnapshotPolicy(
-                bytes=config.snapshot_bytes,
-                entries=config.snapshot_entries,
-                trailing_bytes=config.trailing_bytes,
-            ),
-            cluster_id=lambda: identity().cluster_id,
-            room=Room(
-                str(config.data_dir),
-                lambda: RealDisk().free(config.data_dir),
-                config.disk_reserve_bytes,
-            ),
-        )
-        membership = Membership(
-            node,
-            identity=identity,
-            remote=remote,
-            address=address,
-            since_us=time_ns() // 1000,
-        )
-        gate = Gate(
-            node,
-            identity=identity,
-            address=address,
-            remote=remote,
-            membership=membership,
-            module_query=getattr(self._module, "query", None),
-            max_command_bytes=config.max_command_bytes,
-        )
-        joiner = Joiner(
-            node,
-            membership,
-            identity=identity,
-            joined=joined,
-            remote=remote,
-            address=address,
-            ask=config.join,
-            wants_vote=config.voter,
-            patience=config.timeout,
-            log=Log("joiner", node=node_id),
-        )
-        loop = Loop(f"tinyraft-{node_id}-joiner", joiner.run, died=node.died)
-        return Running(node=node, gate=gate, remote=remote, joiner=joiner, joiner_loop=loop)
-
-    def _node_id(self, data_dir: DataDir) -> str:
-        wanted, identity = self.config.node_id, data_dir.identity
-        if identity is None:
-            return wanted or str(uuid.uuid4())
-        if wanted not in ("", identity.node_id):
-            raise ConfigError(
-                [
-                    f"NODE_ID={wanted!r}: the data directory {self.config.data_dir} belongs to"
-                    f" {identity.node_id!r}; unset NODE_ID, or use another directory"
-                ]
-            )
-        return identity.node_id
-
-    def _recover(
-        self, data_dir: DataDir, node_id: NodeId, address: str, remote: Remote
-    ) -> tuple[Snapshots, Wal, Recovered]:
-        """Open identity, snapshots, log, in an order in which a crash leaves nothing half done."""
-        config, disk = self.config, RealDisk()
-        if data_dir.identity is None:
-            if not config.bootstrap and not config.join:
-                raise ConfigError(
-                    [
-                        f"RAFT_DATA_DIR={str(config.data_dir)!r} is empty, so the node must found a"
-                        " cluster (RAFT_BOOTSTRAP=true) or join one (RAFT_JOIN=host:port,...)"
-                    ]
-                )
-            if config.bootstrap:
-                self._refuse_second_cluster(remote)
-            data_dir.save_identity(new_identity(node_id))
-        identity = data_dir.identity
-        assert identity is not None, "just saved"
-        if identity.cluster_id and not has_segments(data_dir):
-            raise CorruptLog(
-                f"{data_dir.wal_directory} is empty, but {node_id} belongs to cluster"
-                f" {identity.cluster_id}: bring the log back, or start with an empty data directory"
-                " and a new NODE_ID",
-                path=str(data_dir.wal_directory),
-                offset=-1,
-            )
-        shelf = Snapshots.open(disk, data_dir.snapshots_directory, cluster_id=identity.cluster_id)
-        wal, recovered = Wal.open(
-            disk,
-            data_dir.wal_directory,
-            log_id=identity.incarnation >> 1 | 1,
-            snapshots=[file.meta for file in shelf.kept],
-            damaged=shelf.notices,
-        )
-        for notice in (*shelf.notices, *recovered.notices):
-            self._log.warning(notice.name, **notice.facts)
-        if not identity.cluster_id and (config.bootstrap or recovered.terms.last_index):
-            recovered = self._found(data_dir, address, wal, recovered)
-        return shelf, wal, recovered
-
-    def _refuse_second_cluster(self, remote: Remote) -> None:
-        for address in self.config.join:
-            cluster = remote.cluster_at(address, timeout=PROBE_SECONDS)
-            if cluster:
-                raise StartFailed(
-                    f"RAFT_BOOTSTRAP: cluster {cluster} answers at {address}, and this data"
-                    f" directory ({self.config.data_dir}) is empty: this node's disk was lost."
-                    " Unset RAFT_BOOTSTRAP and join with a new NODE_ID"
-                )
-
-    def _found(self, data_dir: DataDir, address: str, wal: Wal, recovered: Recovered) -> Recovered:
-        """Found a cluster: its first entry names its first member; only then it gets its id."""
-        if not self.config.bootstrap or recovered.terms.last_index > 1:
-            raise StartFailed(
-                f"{self.config.data_dir}: founding a cluster was interrupted here; start once more"
-                " with RAFT_BOOTSTRAP=true, or with an empty directory"
-            )
-        identity = data_dir.identity
-        assert identity is not None, "saved before the log was opened"
-        if not recovered.terms.last_index:
-            me = Member(identity.node_id, address, True, False, identity.incarnation)
-            first = make_entry(
-                index=1,
-                term=1,
-                kind=EntryKind.CONFIGURATION,
-                command=Configuration((me,)).encode(),
-            )
-            hard_state = HardState(1, None)
-            wal.write([Write(Mark(1), hard_state, None, [first])])
-            wal.sync()
-            recovered = Recovered.of(hard_state, [first])
-        data_dir.save_identity(Identity(identity.node_id, str(uuid.uuid4()), identity.incarnation))
-        return recovered
-
-    def _make_raft(self, node_id: NodeId, recovered: Recovered) -> Raft:
-        config = self.config
-        election = max(10, round(config.timeout / tick_seconds(config.timeout)))
-        settings = Settings(
-            election_ticks=election,
-            heartbeat_ticks=max(1, election // 10),
-            max_pending_commands=config.max_pending_commands,
-            max_pending_bytes=config.max_pending_bytes,
-        )
-        return Raft(
-            me=node_id,
-            settings=settings,
-            hard_state=recovered.hard_state,
-            entries=recovered.entries,
-            random=random.Random(secrets.randbits(64)),
-            terms=recovered.terms,
-            configurations=recovered.configurations,
-            snapshot=recovered.snapshot,
-        )
 
     # --- the port -----------------------------------------------------------------------------
 
@@ -685,9 +465,3 @@ class Server:
         if running is None:
             raise NotStarted("this node is not running")
         return running.gate
-
-
-def has_segments(data_dir: DataDir) -> bool:
-    """Tell whether there is a log in the directory."""
-    directory = data_dir.wal_directory
-    return directory.is_dir() and any(directory.iterdir())
