@@ -15,10 +15,11 @@ from tinyraft.core.messages import RequestVote, VoteReply
 from tinyraft.errors import Overloaded
 from tinyraft.transport import codec
 from tinyraft.transport.envelope import Envelope
+from tinyraft.transport.hosting import Admission
 from tinyraft.transport.options import caller_options, server_options
 from tinyraft.transport.pools import UNARY_CALLS, Pools
 from tinyraft.transport.remote import Applied
-from tinyraft.transport.service import Admission, Service, register
+from tinyraft.transport.service import Service, register
 from tinyraft.wire import raft_pb2 as pb
 from tinyraft.wire.raft_pb2_grpc import RaftServiceV1Stub
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.cluster import DEADLINE
-from tinyraft.transport.service import Streams
+from tinyraft.transport.caller_streams import Streams
 from tinyraft.transport.statuses import TAKEN
 from tinyraft.wire import raft_pb2 as pb
 

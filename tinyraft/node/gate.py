@@ -39,8 +39,8 @@ from tinyraft.node.node import Node
 from tinyraft.node.waiters import Waiter
 from tinyraft.storage.data_dir import Identity
 from tinyraft.transport.envelope import Envelope, shown
+from tinyraft.transport.hosting import Outcome
 from tinyraft.transport.remote import Applied, Remote
-from tinyraft.transport.service import Outcome
 
 MAX_TERM_JUMP = 2**32  # one forged message must not use up the terms for ever
 

@@ -1,32 +1,35 @@
 """The RPCs as a node hosts them: decode, ask the gate, encode.
 
-Law: no decision is made here, and no error code is chosen (`statuses` has the table). Peers,
-callers' streams and everything else run in pools of their own, so that waiting callers never keep
-a vote or an append waiting. A handler's pool is an attribute of its function, which a bound method
-can't have: that is why the handlers are closures.
+Law: no decision is made here. Peers, callers' streams and everything else run in pools of their
+own, so that waiting callers never keep a vote or an append waiting.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from queue import Empty, SimpleQueue
-from threading import Lock
-from typing import Any, NoReturn, Protocol, TypeVar, cast
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tinyraft._version import __version__
-from tinyraft.core.configuration import Change
-from tinyraft.core.entry import Index
-from tinyraft.core.members import Members
-from tinyraft.core.messages import Reply, Request
 from tinyraft.core.role import Role
 from tinyraft.core.status import Status
-from tinyraft.errors import Overloaded, TinyraftError
+from tinyraft.errors import TinyraftError
 from tinyraft.transport import announce, codec
-from tinyraft.transport.envelope import Envelope, Malformed
+from tinyraft.transport.caller_streams import Streams
+from tinyraft.transport.envelope import Malformed
+from tinyraft.transport.hosting import (
+    Admission,
+    Context,
+    Gate,
+    Membership,
+    answering,
+    in_pool,
+    is_forwarded,
+    refuse,
+    time_left,
+)
 from tinyraft.transport.members import (
     decode_change,
     encode_configuration,
@@ -34,8 +37,7 @@ from tinyraft.transport.members import (
     id_of,
 )
 from tinyraft.transport.pools import STREAMS, UNARY_CALLS, Pools
-from tinyraft.transport.remote import FORWARDED, Applied, Joined, JoinOrder
-from tinyraft.transport.statuses import TAKEN, to_answer_fields, to_status
+from tinyraft.transport.remote import JoinOrder
 from tinyraft.wire import raft_pb2 as pb
 from tinyraft.wire.raft_pb2_grpc import (
     add_RaftAdminV1Servicer_to_server,
@@ -43,77 +45,8 @@ from tinyraft.wire.raft_pb2_grpc import (
 )
 
 T = TypeVar("T")
-Context = grpc.ServicerContext
 
-UNTIMED_SECONDS = 60.0  # how long a call without a deadline may hold a thread
-GREETING_SECONDS = 0.15  # how long a caller is kept who would only look elsewhere: an election
-ANSWER_BYTES = 1 << 20  # of results in one message, unless one is longer
 PEER_SECONDS = 30.0  # how long a peer's append may wait for the disk
-
-
-class Outcome(Protocol):
-    """A streamed command that has its answer."""
-
-    id: int
-    index: int
-    term: int
-    result: bytes | None
-    error: TinyraftError | None
-
-
-class Gate(Protocol):
-    """What the handlers ask of the node; `tinyraft.node.gate` says what each raises."""
-
-    def receive(self, request: Request, envelope: Envelope, *, timeout: float) -> Reply:
-        """Take a peer's request; block until the reply may leave."""
-
-    def admit(self, envelope: Envelope) -> None:
-        """Check who speaks."""
-
-    def peer_lost(self, envelope: Envelope, *, term: int) -> None:
-        """Learn that a leader's stream ended without a goodbye."""
-
-    def apply(self, command: bytes, *, timeout: float, forwarded: bool) -> Applied:
-        """Apply a command; block for the answer."""
-
-    def propose(
-        self, commands: Sequence[tuple[int, bytes]], answer: Callable[[Outcome], None]
-    ) -> None:
-        """Propose numbered commands; *answer* is called for each."""
-
-    @property
-    def membership(self) -> Membership:
-        """Who belongs to the cluster."""
-
-    def query(self, request: bytes) -> tuple[bytes, int]:
-        """Ask the module; return its answer and what was applied."""
-
-    def status(self) -> Status:
-        """Describe the node."""
-
-    def greeting(self, *, patience: float = 0.0) -> tuple[tuple[str, str], ...]:
-        """Say which cluster this is, and where its leader; wait *patience* seconds to know it."""
-
-
-class Membership(Protocol):
-    """What the handlers ask about members; `tinyraft.node.membership` says what each raises."""
-
-    def join(self, order: JoinOrder, *, timeout: float, forwarded: bool) -> Joined:
-        """Let a node in; block until that is committed."""
-
-    def announced(self, announcement: announce.Announcement) -> announce.Answer:
-        """Hear where a member is now."""
-
-    def members(self) -> Members:
-        """Tell who is there."""
-
-    def change(
-        self, change: Change, *, expect: Index | None, timeout: float, forwarded: bool
-    ) -> Index:
-        """Change one member; block until that is committed."""
-
-    def transfer(self, to: str, *, timeout: float, forwarded: bool) -> str:
-        """Hand leadership over; block until somebody has it."""
 
 
 class Service:
@@ -166,84 +99,6 @@ def register(service: Service, server: grpc.Server) -> None:
     """Host *service* on *server*, which must not run yet."""
     add_RaftServiceV1Servicer_to_server(service, server)  # type: ignore[arg-type]
     add_RaftAdminV1Servicer_to_server(service, server)  # type: ignore[arg-type]
-
-
-def in_pool(handler: Callable[..., T], pool: ThreadPoolExecutor) -> Callable[..., T]:
-    """Let gRPC run *handler* in *pool*."""
-
-    def closure(request: Any, context: Context) -> T:
-        return handler(request, context)
-
-    closure.experimental_thread_pool = pool  # type: ignore[attr-defined]
-    return closure
-
-
-def answering(handler: Callable[[Any, Context], T]) -> Callable[[Any, Context], T]:
-    """Turn what *handler* raises into a status."""
-
-    def answered(request: Any, context: Context) -> T:
-        try:
-            return handler(request, context)
-        except (TinyraftError, Malformed) as error:
-            refuse(context, error)
-
-    return answered
-
-
-def refuse(context: Context, error: TinyraftError | Malformed) -> NoReturn:
-    """End a call with *error*."""
-    code, details, trailers = to_status(error)
-    context.set_trailing_metadata(trailers)
-    context.abort(code, details)
-
-
-class Admission:
-    """Counts what is under way below the pool's size: above it gRPC queues without a word."""
-
-    def __init__(self, limit: int, what: str) -> None:
-        """Let *limit* in at once."""
-        self._limit = limit
-        self._what = what
-        self._inside: set[object] = set()
-
-    def enter(self) -> object:
-        """Take a place.
-
-        Raises:
-            Overloaded: There is none.
-        """
-        if len(self._inside) >= self._limit:
-            raise Overloaded(f"{self._limit} {self._what} are being served; try again later")
-        place = object()
-        self._inside.add(place)
-        return place
-
-    def leave(self, place: object) -> None:
-        """Give the place back."""
-        self._inside.discard(place)
-
-    def guarding(self, handler: Callable[[Any, Context], T]) -> Callable[[Any, Context], T]:
-        """Take a place for each call of *handler*."""
-
-        def guarded(request: Any, context: Context) -> T:
-            place = self.enter()
-            try:
-                return handler(request, context)
-            finally:
-                self.leave(place)
-
-        return guarded
-
-
-def time_left(context: Context) -> float:
-    """Seconds to work in; what remains of the caller's is for the answer to arrive in time."""
-    left = cast("float | None", context.time_remaining())
-    return UNTIMED_SECONDS if left is None else min(left - min(0.1, left / 5), UNTIMED_SECONDS)
-
-
-def is_forwarded(context: Context) -> bool:
-    """Tell whether another node passed this call on."""
-    return any(key == FORWARDED for key, _ in context.invocation_metadata() or ())
 
 
 # --- peers ------------------------------------------------------------------------------------
@@ -307,150 +162,6 @@ def apply_rpc(gate: Gate, message: pb.Cmd, context: Context) -> pb.ApplyResponse
         message.payload, timeout=time_left(context), forwarded=is_forwarded(context)
     )
     return pb.ApplyResponse(term=applied.term, index=applied.index, result=applied.result)
-
-
-class Streams:
-    """The open streams of callers."""
-
-    def __init__(self, limit: int, pool: ThreadPoolExecutor) -> None:
-        """Serve at most *limit* streams; each takes two threads of *pool*."""
-        self._admission = Admission(limit, "streams")
-        self._pool = pool
-        self._open: set[SimpleQueue[Outcome | None]] = set()
-        self._closing = False
-
-    def serve(
-        self,
-        entrance: Callable[[], Gate],
-        requests: Iterator[pb.ApplyStreamRequest],
-        context: Context,
-    ) -> Iterator[pb.ApplyStreamResponse]:
-        """Take a caller's commands in one thread, give the answers in another."""
-        answers: SimpleQueue[Outcome | None] = SimpleQueue()
-        try:
-            gate = entrance()
-            place = self._admission.enter()
-        except TinyraftError as error:
-            refuse(context, error)
-        self._open.add(answers)
-        if self._closing:
-            answers.put(None)  # `close` may have come before
-        try:
-            context.send_initial_metadata(gate.greeting(patience=GREETING_SECONDS))
-            commands = Commands(gate, requests, answers)
-            context.add_callback(lambda: answers.put(None))
-            self._pool.submit(commands.read)
-            yield from self._answers(commands, answers, context)
-            if self._closing:
-                context.set_trailing_metadata(((TAKEN, str(commands.taken)), *gate.greeting()))
-        finally:
-            self._open.discard(answers)
-            self._admission.leave(place)
-
-    def _answers(
-        self, commands: Commands, outcomes: SimpleQueue[Outcome | None], context: Context
-    ) -> Iterator[pb.ApplyStreamResponse]:
-        given = 0
-        while context.is_active():
-            done = [outcome for outcome in drain(outcomes) if outcome is not None]
-            given += len(done)
-            for answers in in_messages(encode_outcome(outcome) for outcome in done):
-                yield pb.ApplyStreamResponse(answers=answers)
-            if self._closing:
-                commands.close()
-            if commands.ended and (commands.is_forsaken or given >= commands.taken):
-                return
-
-    def close(self) -> None:
-        """End every stream behind the answers that it owes; what it did not take it takes no more.
-
-        The last word of a stream says how many commands it took: the others are certain to be
-        without effect, though they were sent.
-        """
-        self._closing = True
-        for answers in tuple(self._open):
-            answers.put(None)
-
-
-class Commands:
-    """The incoming side of one caller's stream."""
-
-    def __init__(
-        self,
-        gate: Gate,
-        requests: Iterator[pb.ApplyStreamRequest],
-        answers: SimpleQueue[Outcome | None],
-    ) -> None:
-        """Propose what comes in; the answers go to *answers*."""
-        self.taken = 0
-        self.ended = False
-        self.is_forsaken = False  # the caller is gone: nobody reads the answers
-        self._lock = Lock()  # guards taken and ended; leaf
-        self._gate = gate
-        self._requests = requests
-        self._answers = answers
-
-    def read(self) -> None:
-        """Propose until the caller has no more, or is gone."""
-        try:
-            for message in self._requests:
-                if not self._take(len(message.commands)):
-                    return
-                self._gate.propose([(c.id, c.command) for c in message.commands], self._answers.put)
-        except grpc.RpcError:
-            self.is_forsaken = True
-        finally:
-            self.close()
-            self._answers.put(None)
-
-    def _take(self, count: int) -> bool:
-        with self._lock:
-            if self.ended:
-                return False
-            self.taken += count
-            return True
-
-    def close(self) -> None:
-        """Take no more."""
-        with self._lock:
-            self.ended = True
-
-
-def drain(queue: SimpleQueue[T]) -> list[T]:
-    """Wait for one item and take what else is there."""
-    items = [queue.get()]
-    try:
-        while True:
-            items.append(queue.get_nowait())
-    except Empty:
-        return items
-
-
-def in_messages(answers: Iterable[pb.StreamedAnswer]) -> Iterator[list[pb.StreamedAnswer]]:
-    """Share *answers* out, so that many long results don't burst one message."""
-    part: list[pb.StreamedAnswer] = []
-    size = 0
-    for answer in answers:
-        if part and size + len(answer.result) > ANSWER_BYTES:
-            yield part
-            part, size = [], 0
-        part.append(answer)
-        size += len(answer.result)
-    if part:
-        yield part
-
-
-def encode_outcome(outcome: Outcome) -> pb.StreamedAnswer:
-    """Write down how one command ended."""
-    if outcome.error is not None:
-        return pb.StreamedAnswer(id=outcome.id, **to_answer_fields(outcome.error))
-    return pb.StreamedAnswer(
-        id=outcome.id,
-        outcome=pb.OUTCOME_APPLIED,
-        term=outcome.term,
-        index=outcome.index,
-        result=outcome.result,
-    )
 
 
 def announce_rpc(membership: Membership, message: pb.AnnounceRequest) -> pb.AnnounceResponse:

@@ -1,0 +1,169 @@
+"""The open streams of callers: commands come in one thread, answers leave in another.
+
+Law: a stream's last word says how many commands it took, so that nobody has to guess about the rest
+when a node is shut down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from queue import Empty, SimpleQueue
+from threading import Lock
+from typing import TypeVar
+
+import grpc
+
+from tinyraft.errors import TinyraftError
+from tinyraft.transport.hosting import Admission, Context, Gate, Outcome, refuse
+from tinyraft.transport.statuses import TAKEN, to_answer_fields
+from tinyraft.wire import raft_pb2 as pb
+
+T = TypeVar("T")
+
+GREETING_SECONDS = 0.15  # how long a caller is kept who would only look elsewhere: an election
+ANSWER_BYTES = 1 << 20  # of results in one message, unless one is longer
+
+
+class Streams:
+    """The open streams of callers."""
+
+    def __init__(self, limit: int, pool: ThreadPoolExecutor) -> None:
+        """Serve at most *limit* streams; each takes two threads of *pool*."""
+        self._admission = Admission(limit, "streams")
+        self._pool = pool
+        self._open: set[SimpleQueue[Outcome | None]] = set()
+        self._closing = False
+
+    def serve(
+        self,
+        entrance: Callable[[], Gate],
+        requests: Iterator[pb.ApplyStreamRequest],
+        context: Context,
+    ) -> Iterator[pb.ApplyStreamResponse]:
+        """Take a caller's commands in one thread, give the answers in another."""
+        answers: SimpleQueue[Outcome | None] = SimpleQueue()
+        try:
+            gate = entrance()
+            place = self._admission.enter()
+        except TinyraftError as error:
+            refuse(context, error)
+        self._open.add(answers)
+        if self._closing:
+            answers.put(None)  # `close` may have come before
+        try:
+            context.send_initial_metadata(gate.greeting(patience=GREETING_SECONDS))
+            commands = Commands(gate, requests, answers)
+            context.add_callback(lambda: answers.put(None))
+            self._pool.submit(commands.read)
+            yield from self._answers(commands, answers, context)
+            if self._closing:
+                context.set_trailing_metadata(((TAKEN, str(commands.taken)), *gate.greeting()))
+        finally:
+            self._open.discard(answers)
+            self._admission.leave(place)
+
+    def _answers(
+        self, commands: Commands, outcomes: SimpleQueue[Outcome | None], context: Context
+    ) -> Iterator[pb.ApplyStreamResponse]:
+        given = 0
+        while context.is_active():
+            done = [outcome for outcome in drain(outcomes) if outcome is not None]
+            given += len(done)
+            for answers in in_messages(encode_outcome(outcome) for outcome in done):
+                yield pb.ApplyStreamResponse(answers=answers)
+            if self._closing:
+                commands.close()
+            if commands.ended and (commands.is_forsaken or given >= commands.taken):
+                return
+
+    def close(self) -> None:
+        """End every stream behind the answers that it owes; what it did not take it takes no more.
+
+        The last word of a stream says how many commands it took: the others are certain to be
+        without effect, though they were sent.
+        """
+        self._closing = True
+        for answers in tuple(self._open):
+            answers.put(None)
+
+
+class Commands:
+    """The incoming side of one caller's stream."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        requests: Iterator[pb.ApplyStreamRequest],
+        answers: SimpleQueue[Outcome | None],
+    ) -> None:
+        """Propose what comes in; the answers go to *answers*."""
+        self.taken = 0
+        self.ended = False
+        self.is_forsaken = False  # the caller is gone: nobody reads the answers
+        self._lock = Lock()  # guards taken and ended; leaf
+        self._gate = gate
+        self._requests = requests
+        self._answers = answers
+
+    def read(self) -> None:
+        """Propose until the caller has no more, or is gone."""
+        try:
+            for message in self._requests:
+                if not self._take(len(message.commands)):
+                    return
+                self._gate.propose([(c.id, c.command) for c in message.commands], self._answers.put)
+        except grpc.RpcError:
+            self.is_forsaken = True
+        finally:
+            self.close()
+            self._answers.put(None)
+
+    def _take(self, count: int) -> bool:
+        with self._lock:
+            if self.ended:
+                return False
+            self.taken += count
+            return True
+
+    def close(self) -> None:
+        """Take no more."""
+        with self._lock:
+            self.ended = True
+
+
+def drain(queue: SimpleQueue[T]) -> list[T]:
+    """Wait for one item and take what else is there."""
+    items = [queue.get()]
+    try:
+        while True:
+            items.append(queue.get_nowait())
+    except Empty:
+        return items
+
+
+def in_messages(answers: Iterable[pb.StreamedAnswer]) -> Iterator[list[pb.StreamedAnswer]]:
+    """Share *answers* out, so that many long results don't burst one message."""
+    part: list[pb.StreamedAnswer] = []
+    size = 0
+    for answer in answers:
+        if part and size + len(answer.result) > ANSWER_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(answer)
+        size += len(answer.result)
+    if part:
+        yield part
+
+
+def encode_outcome(outcome: Outcome) -> pb.StreamedAnswer:
+    """Write down how one command ended."""
+    if outcome.error is not None:
+        return pb.StreamedAnswer(id=outcome.id, **to_answer_fields(outcome.error))
+    return pb.StreamedAnswer(
+        id=outcome.id,
+        outcome=pb.OUTCOME_APPLIED,
+        term=outcome.term,
+        index=outcome.index,
+        result=outcome.result,
+    )
