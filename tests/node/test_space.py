@@ -254,7 +254,7 @@ def test_a_full_leader_offers_its_office_before_it_refuses(
         waiter = office.propose(b"word")
         with pytest.raises(StorageFull):
             waiter.wait(DEADLINE)
-        assert "transfer_failed" in caplog.text
+        until(lambda: "transfer_failed" in caplog.text, what="that is told")
     finally:
         office.journal.open.set()
         assert [] == office.node.stop(deadline=monotonic() + DEADLINE)
