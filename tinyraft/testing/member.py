@@ -27,7 +27,6 @@ from tinyraft.storage.wal import Wal
 from tinyraft.testing.disk import Change, SimDisk, kept, lost
 from tinyraft.testing.parts import Driver, drive
 from tinyraft.testing.schedule import Event
-from tinyraft.testing.search import Search
 from tinyraft.testing.surroundings import Surroundings
 
 DIRECTORY = Path("/wal")
@@ -103,7 +102,7 @@ class SimMember:
         self.has_trouble = False  # its disk or its module was told to fail
         self.applied = 0  # commands, in this life
         self.heard_at: dict[NodeId, int] = {}
-        self.search: Search | None = None  # of this life
+        self.search: Any = None  # a `Search`, of this life
         self._has_lost_power = False  # in the midst of an action
         self._backlog: list[tuple[str, Callable[[], object]]] = []
         self._drivers: list[Driver] = []

@@ -7,16 +7,13 @@ told.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from tinyraft.core.configuration import AddLearner, Change, Member, Relocate
 from tinyraft.core.sighting import Sighting
 from tinyraft.errors import TinyraftError
 from tinyraft.node.waiters import Waiter
-from tinyraft.testing.surroundings import Surroundings
-
-if TYPE_CHECKING:
-    from tinyraft.testing.member import SimMember
+from tinyraft.testing.surroundings import Process, Surroundings
 
 PAUSE = 0.25  # election timeouts between two rounds
 
@@ -24,17 +21,17 @@ PAUSE = 0.25  # election timeouts between two rounds
 class World(Surroundings, Protocol):
     """Where a search goes on."""
 
-    def process_at(self, address: str) -> SimMember | None:
+    def process_at(self, address: str) -> Process | None:
         """Find who listens at *address*."""
 
-    def anchor(self) -> SimMember | None:
+    def anchor(self) -> Process | None:
         """Find whom the name in everybody's RAFT_JOIN leads to."""
 
 
 class Search:
     """One life of a process: until it is found, and again when it hears no leader for long."""
 
-    def __init__(self, world: World, member: SimMember) -> None:
+    def __init__(self, world: World, member: Process) -> None:
         """Begin with the first round."""
         self._world = world
         self._member = member
@@ -87,7 +84,7 @@ class Search:
         member = self._member
         return Sighting(member.name, member.address, 1, self._since_us)
 
-    def _heard(self, target: SimMember, told: list[Sighting]) -> None:
+    def _heard(self, target: Process, told: list[Sighting]) -> None:
         raft, sightings = target.raft, target.node.sightings
         if raft.is_removed:
             return
@@ -135,7 +132,7 @@ class Search:
 
         world.network.send(member.name, leader.name, "join", arrive)
 
-    def _take_in(self, leader: SimMember) -> None:
+    def _take_in(self, leader: Process) -> None:
         member = self._member
         known = leader.raft.configuration.get(member.name)
         if known is not None and known.address == member.address:

@@ -39,6 +39,11 @@ class Process(Protocol):
     durable: list[Entry]
     lost_writes: list[Write]
     heard_at: dict[NodeId, int]
+    search: Any  # how it is found, in this life
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
 
     @property
     def world(self) -> Surroundings:
