@@ -37,6 +37,7 @@ from tinyraft.logs import Log
 from tinyraft.module import Module
 from tinyraft.node.gate import Gate
 from tinyraft.storage.disk import RealDisk
+from tinyraft.storage.export import copy_out
 from tinyraft.transport.guard import Guard, OwnerProcess
 from tinyraft.transport.members import add, id_of
 from tinyraft.transport.options import check_bind, server_options
@@ -278,8 +279,9 @@ class Server:
 
         .. versionadded:: 0.1.0
         """
-        snapshotter = self._live().node.snapshotter
-        return snapshotter.export(Path(path), disk=RealDisk()).meta
+        with self._live().node.snapshotter.exporting() as (snapshot, pieces):
+            copy_out(pieces, Path(path), disk=RealDisk())
+        return snapshot
 
     def members(self) -> Members:
         """Tell who belongs to the cluster, as this node knows it. Does not block.

@@ -213,6 +213,32 @@ def transfer(to: str, addr: str, timeout: float, as_json: bool) -> None:
 
 
 @group.command()
+@waiting(600.0)
+@asking
+def snapshot(addr: str, timeout: float, as_json: bool) -> None:
+    """Have the first node that answers write its state to its disk, and shorten its log."""
+    from tinyraft.cli import backup as verb
+
+    with faults():
+        verb.take(addr, timeout=timeout, as_json=as_json)
+
+
+@group.command()
+@click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
+@waiting(3600.0)
+@asking
+def export(file: Path, addr: str, timeout: float, as_json: bool) -> None:
+    """Write the state of the first node that answers to FILE, which must not exist.
+
+    `tinyraft restore FILE DIR` begins a new cluster with it.
+    """
+    from tinyraft.cli import backup as verb
+
+    with faults():
+        verb.export(file, addr, timeout=timeout, as_json=as_json)
+
+
+@group.command()
 @click.option("--nodes", type=click.IntRange(1, 7), default=3, show_default=True)
 @click.option(
     "--words",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 
 class Words:
     """Appends every command; the answer is its position, counted from 1."""
@@ -14,6 +16,20 @@ class Words:
         """Append *command* and answer its position in ASCII digits."""
         self.words.append(command)
         return b"%d" % len(self.words)
+
+    def snapshot(self) -> Iterator[bytes]:
+        """Copy the words; each is written behind its length."""
+        return (b"%d " % len(word) + word for word in list(self.words))
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        """Replace the words."""
+        data, at = b"".join(chunks), 0
+        self.words = []
+        while at < len(data):
+            start = data.index(b" ", at) + 1
+            at, length = start, int(data[at : start - 1])
+            self.words.append(data[at : at + length])
+            at += length
 
     def query(self, request: bytes) -> bytes:
         """Answer ``count`` with how many words there are, anything else with all, line by line."""

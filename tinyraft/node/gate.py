@@ -7,13 +7,15 @@ refused with the leader's address; success is never said of a command that was d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from time import monotonic
 from typing import Any
 
 from tinyraft.core.entry import Term
 from tinyraft.core.messages import Reply, Request
+from tinyraft.core.snapshot import Snapshot
 from tinyraft.core.status import Status
 from tinyraft.errors import (
     ApplyTimeout,
@@ -240,6 +242,16 @@ class Gate:
         if not isinstance(answer, bytes):
             raise ReadFailed(f"the module's query answered a {type(answer).__name__}, not bytes")
         return answer, self._node.applier.last_applied
+
+    # --- snapshots ----------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """Take a snapshot; block until it is safe on disk. Raises as `Snapshotter.take`."""
+        return self._node.snapshotter.take().meta
+
+    def exporting(self) -> AbstractContextManager[tuple[Snapshot, Iterator[bytes]]]:
+        """Take a snapshot, and give its file in pieces. Raises as `Snapshotter.take`."""
+        return self._node.snapshotter.exporting()
 
     def status(self) -> Status:
         """Describe this node; the parts are of one moment."""

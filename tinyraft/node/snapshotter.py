@@ -8,8 +8,8 @@ more than what the *older* of two kept ones covers. A snapshot that fails costs 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Lock
 from typing import Protocol, cast
 
@@ -21,9 +21,8 @@ from tinyraft.module import Module
 from tinyraft.node.applier import Applier
 from tinyraft.node.bell import Bell
 from tinyraft.node.installer import Turn
-from tinyraft.node.shipment import Shipments
-from tinyraft.storage.disk import Disk
-from tinyraft.storage.export import copy_out
+from tinyraft.node.shipment import PIECE_BYTES, Shipments
+from tinyraft.storage.disk import failures
 from tinyraft.storage.snapshot_file import SnapshotFile
 from tinyraft.storage.snapshots import Snapshots
 
@@ -137,20 +136,24 @@ class Snapshotter:
         self.finish(file)
         return file
 
-    def export(self, target: Path, *, disk: Disk) -> SnapshotFile:
-        """Take a snapshot now and copy it to *target*; blocks until the copy is safe.
+    @contextmanager
+    def exporting(self) -> Iterator[tuple[Snapshot, Iterator[bytes]]]:
+        """Take a snapshot now, and give its file piece by piece; it stays until that is over.
 
         Raises:
-            FileExistsError: There is something at *target* already.
             TinyraftError: As for `take`.
         """
         self.take()
-        shipment = self._shipments.begin(term=0)  # so that it stays until it is copied
+        shipment = self._shipments.begin(term=0)
         try:
-            copy_out(self._shelf, shipment.file, target, disk=disk)
+            yield shipment.file.meta, self._pieces(shipment.file)
         finally:
             self._shipments.end(shipment)
-        return shipment.file
+
+    def _pieces(self, file: SnapshotFile) -> Iterator[bytes]:
+        for offset in range(0, file.size, PIECE_BYTES):
+            with failures(file.path):
+                yield self._shelf.raw(file, offset=offset, size=PIECE_BYTES)
 
     # --- the halves around the disk ----------------------------------------------------------
 

@@ -92,10 +92,15 @@ class Truth:
         self._view[member.name] = View()
         hold(snapshot <= len(self.committed), f"{member.name} has a snapshot of what is not")
         if len(entries) == snapshot:
-            # It was on disk, and the log did not know of it yet: that began anew behind it.
+            # It was on disk, and the log did not know of it yet: that began anew behind it, and
+            # the term that came with it may not have been written either.
             base = self.committed[:snapshot]
-            logs = [log for _, log in possible if log[:snapshot] != base]
-            possible += [(s, base) for s, log in possible if log in logs]
+            term = base[-1].term if base else 0
+            possible += [
+                (s if s.term >= term else HardState(term, None), base)
+                for s, log in possible
+                if log[:snapshot] != base
+            ]
         if (state, entries) in possible:
             self._seen["restart with less" if (state, entries) == possible[0] else "kept"] += 1
         else:

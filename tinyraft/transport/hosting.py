@@ -7,8 +7,9 @@ closures.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 import grpc
@@ -17,6 +18,7 @@ from tinyraft.core.configuration import Change
 from tinyraft.core.entry import Index
 from tinyraft.core.members import Members
 from tinyraft.core.messages import Reply, Request
+from tinyraft.core.snapshot import Snapshot
 from tinyraft.core.status import Status
 from tinyraft.errors import Overloaded, TinyraftError
 from tinyraft.transport import announce
@@ -63,6 +65,12 @@ class Gate(Protocol):
     @property
     def membership(self) -> Membership:
         """Who belongs to the cluster."""
+
+    def snapshot(self) -> Snapshot:
+        """Take a snapshot; block until it is safe."""
+
+    def exporting(self) -> AbstractContextManager[tuple[Snapshot, Iterator[bytes]]]:
+        """Take a snapshot, and give its file in pieces."""
 
     def query(self, request: bytes) -> tuple[bytes, int]:
         """Ask the module; return its answer and what was applied."""

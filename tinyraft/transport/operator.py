@@ -6,7 +6,8 @@ that they did nothing. New connections, so that no earlier failure delays an ans
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from time import monotonic
 from typing import TypeVar
 
@@ -94,6 +95,35 @@ class Operator:
 
         return self._anywhere(call, timeout=timeout)
 
+    def snapshot(self, *, timeout: float) -> tuple[str, Index]:
+        """Have the first node that answers take a snapshot; return who, and the entry.
+
+        Raises:
+            Unreachable: Nobody answered.
+            TinyraftError: Why it could not.
+        """
+
+        def call(stub: RaftAdminV1Stub, left: float) -> tuple[str, Index]:
+            answer = stub.TakeSnapshot(pb.TakeSnapshotRequest(), timeout=left)
+            return answer.node_id, answer.index
+
+        return self._anywhere(call, timeout=timeout)
+
+    @contextmanager
+    def exporting(self, *, timeout: float) -> Iterator[Iterator[bytes]]:
+        """Give the state of the first node that answers, as the pieces of a snapshot's file.
+
+        Raises:
+            Unreachable: Nobody answered.
+            TinyraftError: Why it could not; also while the pieces are taken.
+        """
+        for address in self._addresses:
+            with grpc.insecure_channel(address, options=caller_options()) as channel:
+                if is_there(channel, timeout=min(timeout, LOOK_SECONDS)):
+                    yield exported(channel, timeout=timeout)
+                    return
+        raise Unreachable(f"nobody answers at {', '.join(self._addresses)}")
+
     def _anywhere(self, call: Callable[[RaftAdminV1Stub, float], T], *, timeout: float) -> T:
         """Make *call* at the first address that can pass it on."""
         deadline = monotonic() + timeout
@@ -109,6 +139,13 @@ class Operator:
                     if last == 0:
                         raise
         raise Unreachable(f"nobody answers at {', '.join(self._addresses)}")
+
+
+def exported(channel: grpc.Channel, *, timeout: float) -> Iterator[bytes]:
+    """Take the pieces of a node's state."""
+    with answers():
+        for answer in RaftAdminV1Stub(channel).Export(pb.ExportRequest(), timeout=timeout):
+            yield answer.data
 
 
 def is_there(channel: grpc.Channel, *, timeout: float) -> bool:

@@ -67,6 +67,8 @@ class Service:
     Members: Any
     ChangeMembers: Any
     TransferLeadership: Any
+    TakeSnapshot: Any
+    Export: Any
 
     def __init__(self, gate: Callable[[], Gate], pools: Pools) -> None:
         """Host what *gate* gives, or answer what it raises."""
@@ -86,6 +88,9 @@ class Service:
         self.Query = limited(lambda r, _c: query_rpc(gate(), r))
         self.ChangeMembers = limited(lambda r, c: change_rpc(gate().membership, r, c))
         self.TransferLeadership = limited(lambda r, c: transfer_rpc(gate().membership, r, c))
+
+        self.TakeSnapshot = limited(lambda _r, _c: snapshot_rpc(gate()))
+        self.Export = in_pool(lambda _r, c: export_rpc(gate, unary, c), pools.unary)
 
         def at_once(handler: Callable[[Any], T]) -> Callable[[Any, Context], T]:
             return in_pool(answering(lambda r, _c: handler(r)), pools.admin)
@@ -221,6 +226,28 @@ def query_rpc(gate: Gate, message: pb.QueryRequest) -> pb.QueryResponse:
         raise Malformed("consistency must be CONSISTENCY_STALE: this version has no other reads")
     result, index = gate.query(message.request)
     return pb.QueryResponse(result=result, index=index)
+
+
+def snapshot_rpc(gate: Gate) -> pb.TakeSnapshotResponse:
+    """Have this node take one."""
+    return pb.TakeSnapshotResponse(node_id=gate.status().node_id, index=gate.snapshot().index)
+
+
+def export_rpc(
+    entrance: Callable[[], Gate], calls: Admission, context: Context
+) -> Iterator[pb.ExportResponse]:
+    """Give this node's state, piece by piece, as fast as it is taken."""
+    try:
+        gate = entrance()
+        place = calls.enter()
+        try:
+            with gate.exporting() as (_, pieces):
+                for data in pieces:
+                    yield pb.ExportResponse(data=data)
+        finally:
+            calls.leave(place)
+    except TinyraftError as error:
+        refuse(context, error)
 
 
 ROLES = {

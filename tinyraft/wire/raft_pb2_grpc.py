@@ -569,6 +569,16 @@ class RaftAdminV1Stub(object):
                 request_serializer=tinyraft_dot_wire_dot_raft__pb2.TransferLeadershipRequest.SerializeToString,
                 response_deserializer=tinyraft_dot_wire_dot_raft__pb2.TransferLeadershipResponse.FromString,
                 _registered_method=True)
+        self.TakeSnapshot = channel.unary_unary(
+                '/trevatk.raft.v1.RaftAdminV1/TakeSnapshot',
+                request_serializer=tinyraft_dot_wire_dot_raft__pb2.TakeSnapshotRequest.SerializeToString,
+                response_deserializer=tinyraft_dot_wire_dot_raft__pb2.TakeSnapshotResponse.FromString,
+                _registered_method=True)
+        self.Export = channel.unary_stream(
+                '/trevatk.raft.v1.RaftAdminV1/Export',
+                request_serializer=tinyraft_dot_wire_dot_raft__pb2.ExportRequest.SerializeToString,
+                response_deserializer=tinyraft_dot_wire_dot_raft__pb2.ExportResponse.FromString,
+                _registered_method=True)
 
 
 class RaftAdminV1Servicer(object):
@@ -601,6 +611,20 @@ class RaftAdminV1Servicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TakeSnapshot(self, request, context):
+        """This node writes its module's state to its disk.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Export(self, request, context):
+        """The same, and gives the file.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RaftAdminV1Servicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -623,6 +647,16 @@ def add_RaftAdminV1Servicer_to_server(servicer, server):
                     servicer.TransferLeadership,
                     request_deserializer=tinyraft_dot_wire_dot_raft__pb2.TransferLeadershipRequest.FromString,
                     response_serializer=tinyraft_dot_wire_dot_raft__pb2.TransferLeadershipResponse.SerializeToString,
+            ),
+            'TakeSnapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.TakeSnapshot,
+                    request_deserializer=tinyraft_dot_wire_dot_raft__pb2.TakeSnapshotRequest.FromString,
+                    response_serializer=tinyraft_dot_wire_dot_raft__pb2.TakeSnapshotResponse.SerializeToString,
+            ),
+            'Export': grpc.unary_stream_rpc_method_handler(
+                    servicer.Export,
+                    request_deserializer=tinyraft_dot_wire_dot_raft__pb2.ExportRequest.FromString,
+                    response_serializer=tinyraft_dot_wire_dot_raft__pb2.ExportResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -733,6 +767,60 @@ class RaftAdminV1(object):
             '/trevatk.raft.v1.RaftAdminV1/TransferLeadership',
             tinyraft_dot_wire_dot_raft__pb2.TransferLeadershipRequest.SerializeToString,
             tinyraft_dot_wire_dot_raft__pb2.TransferLeadershipResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TakeSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trevatk.raft.v1.RaftAdminV1/TakeSnapshot',
+            tinyraft_dot_wire_dot_raft__pb2.TakeSnapshotRequest.SerializeToString,
+            tinyraft_dot_wire_dot_raft__pb2.TakeSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Export(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/trevatk.raft.v1.RaftAdminV1/Export',
+            tinyraft_dot_wire_dot_raft__pb2.ExportRequest.SerializeToString,
+            tinyraft_dot_wire_dot_raft__pb2.ExportResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -149,6 +149,10 @@ class RaftAdminV1Stub:
     """Changes one member; answers when that is committed. Any node passes it on to the leader, once."""
     TransferLeadership: _grpc.UnaryUnaryMultiCallable[_raft_pb2.TransferLeadershipRequest, _raft_pb2.TransferLeadershipResponse]
     """Answers when another member leads."""
+    TakeSnapshot: _grpc.UnaryUnaryMultiCallable[_raft_pb2.TakeSnapshotRequest, _raft_pb2.TakeSnapshotResponse]
+    """This node writes its module's state to its disk."""
+    Export: _grpc.UnaryStreamMultiCallable[_raft_pb2.ExportRequest, _raft_pb2.ExportResponse]
+    """The same, and gives the file."""
 
 class RaftAdminV1Servicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -181,5 +185,21 @@ class RaftAdminV1Servicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _raft_pb2.TransferLeadershipResponse:
         """Answers when another member leads."""
+
+    @_abc_1.abstractmethod
+    def TakeSnapshot(
+        self,
+        request: _raft_pb2.TakeSnapshotRequest,
+        context: _grpc.ServicerContext,
+    ) -> _raft_pb2.TakeSnapshotResponse:
+        """This node writes its module's state to its disk."""
+
+    @_abc_1.abstractmethod
+    def Export(
+        self,
+        request: _raft_pb2.ExportRequest,
+        context: _grpc.ServicerContext,
+    ) -> _abc.Iterator[_raft_pb2.ExportResponse]:
+        """The same, and gives the file."""
 
 def add_RaftAdminV1Servicer_to_server(servicer: RaftAdminV1Servicer, server: _grpc.Server) -> None: ...
