@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from random import Random
+from threading import Thread
 from typing import Any
 
 import pytest
 
-from tests.cluster import Words, empty_shelf
-from tests.node.cores import make_core, make_leader, sync
+from tests.cluster import DEADLINE, Words, empty_shelf
+from tests.node.cores import SETTINGS, make_core, make_leader, sync
 from tinyraft.core.configuration import Configuration
-from tinyraft.core.effects import Held, InSnapshot, Synced
+from tinyraft.core.effects import HardState, Held, InSnapshot, Synced
 from tinyraft.core.entry import Entry, EntryKind, Index, NodeId, make_entry
 from tinyraft.core.messages import (
     AppendEntries,
@@ -30,6 +33,7 @@ from tinyraft.errors import (
     ModuleError,
     ModuleFailed,
     NotStarted,
+    ReentrantCall,
     StorageFailed,
     TinyraftError,
 )
@@ -148,6 +152,10 @@ class Bench:
                 self.applier.restore()
             else:
                 self.applier.apply(batch)
+
+    def export(self, target: Path) -> SnapshotFile:
+        """Take one and copy it out."""
+        return self.snapshotter.export(target, disk=self.disk)
 
     def content(self) -> list[bytes]:
         """Read the newest snapshot."""
@@ -308,6 +316,50 @@ def test_shutting_down_gives_a_snapshot_up(bench: Bench) -> None:
     bench.module.during = bench.snapshotter.stop
     with pytest.raises(NotStarted, match="shutting down"):
         bench.snapshotter.take()
+    assert bench.shelf.newest is None
+
+
+def test_after_a_restart_the_one_on_disk_is_the_newest(bench: Bench) -> None:
+    """Who asks before the module was given it gets it; the core knows nothing of before it."""
+    bench.say(b"1")
+    kept = bench.snapshotter.take()
+    last = bench.core.log.last_index
+    bench.core = Raft(
+        me=NodeId("a"),
+        settings=SETTINGS,
+        hard_state=HardState(2, None),
+        entries=bench.core.log.between(0, last, max_bytes=1 << 20),
+        random=Random(7),
+        snapshot=kept.meta,
+    )
+    bench.applier.last_applied = 0
+    assert bench.core.log.base_index == 0
+    assert bench.snapshotter.take() == kept
+
+
+def test_before_anything_was_applied_there_is_nothing_to_keep(bench: Bench) -> None:
+    """The disk is not blamed for that."""
+    with pytest.raises(NotStarted, match="nothing was applied yet"):
+        bench.snapshotter.take()
+    assert bench.shelf.newest is None
+
+
+def test_a_module_that_asks_for_a_snapshot_is_told_at_once(bench: Bench) -> None:
+    """It is not kept waiting for somebody who takes one, and waits for it (P96)."""
+    told: list[Callable[[], SnapshotFile]] = []
+
+    def call_back() -> None:
+        with bench.applier.mutex.held():
+            for ask in (bench.snapshotter.take, partial(bench.export, Path("/export"))):
+                with suppress(ReentrantCall):
+                    ask()
+                told.append(ask)
+
+    with bench.snapshotter._lock:
+        thread = Thread(target=call_back, daemon=True)
+        thread.start()
+        thread.join(DEADLINE)
+        assert len(told) == 2
     assert bench.shelf.newest is None
 
 

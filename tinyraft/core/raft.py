@@ -456,8 +456,11 @@ class Raft:
     # --- snapshots --------------------------------------------------------------------------
 
     def snapshot_at(self, index: Index) -> Snapshot | None:
-        """Describe a snapshot of what was applied up to *index*; None when a newer one came."""
-        if not self.log.base_index <= index <= self.commit_index:
+        """Describe a snapshot of what was applied up to *index*; None when there is a newer one.
+
+        After a restart it is there before the module was given it.
+        """
+        if not self.snapshot_index <= index <= self.commit_index:
             return None
         configuration_index, configuration = self.history.at(index)
         return Snapshot(index, self.log.term_at(index), configuration, configuration_index)
