@@ -423,7 +423,9 @@ def test_a_damaged_snapshot_stops_the_node(module: Any) -> None:
     bench.disk.put(file.path, bytes(data))
     with pytest.raises(CorruptLog, match=str(file.path)):
         bench.applier.restore()
-    assert (bench.applier.failure, bench.applier.last_applied) == (None, 0)
+    assert (bench.failures, bench.applier.last_applied) == ([], 0)
+    with pytest.raises(ModuleFailed, match="could not restore"):
+        bench.applier.call(len)
 
 
 def test_who_waits_inside_a_snapshot_is_told_that_it_may_be_there(bench: Bench) -> None:
