@@ -15,7 +15,7 @@ import pytest
 from tests.cluster import DEADLINE, Words, empty_shelf
 from tests.node.cores import SETTINGS, make_core, make_leader, sync
 from tinyraft.core.configuration import Configuration
-from tinyraft.core.effects import HardState, Held, InSnapshot, Synced
+from tinyraft.core.effects import HardState, Held, InSnapshot, Mark, Synced, Write
 from tinyraft.core.entry import Entry, EntryKind, Index, NodeId, make_entry
 from tinyraft.core.messages import (
     AppendEntries,
@@ -46,6 +46,7 @@ from tinyraft.node.snapshotter import SnapshotPolicy, Snapshotter
 from tinyraft.node.waiters import Waiter, Waiters
 from tinyraft.storage.snapshot_file import SnapshotFile
 from tinyraft.storage.snapshots import Snapshots
+from tinyraft.storage.wal import Wal
 from tinyraft.testing.disk import Fault, SimDisk
 
 B = NodeId("b")
@@ -652,6 +653,45 @@ def test_a_snapshot_that_was_overtaken_changes_nothing() -> None:
     assert isinstance(answer, Held)
     assert (core.commit_index, core.log.base_index, core.log.last_index) == (3, 0, 3)
     assert core.configuration != NOBODY
+
+
+def test_the_log_on_disk_goes_only_when_it_has_heard_of_the_new_base() -> None:
+    """Before that a slow or full disk has writes to come that cut the old log.
+
+    1. entries 3 and 4 are cut; the write waits for the disk
+    2. a snapshot of entry 20 is installed; that write waits, too
+    3. somebody takes a snapshot, and shortens the log
+    """
+    core = make_core("b", "a", "b")
+    wal, _ = Wal.open(SimDisk(), Path("/wal"))
+    wal.write([Write(Mark(0), HardState(1, None), None, core.log.between(0, 1, max_bytes=1))])
+
+    def entries(term: int, *indexes: Index) -> list[Entry]:
+        return [make_entry(index=i, term=term, kind=EntryKind.NOOP, command=b"") for i in indexes]
+
+    def queued() -> Write:
+        write = core.take().write
+        assert write is not None
+        return write
+
+    core.step(AppendEntries(1, 1, 1, entries(1, 2, 3, 4), 1), sender=NodeId("a"))
+    written = queued()
+    wal.write([written])
+    core.synced(Synced(written.mark))
+    core.step(AppendEntries(2, 2, 1, entries(2, 3), 1), sender=NodeId("c"))
+    cut = queued()
+    core.install(Snapshot(20, 2, core.configuration, 1), term=2, sender=NodeId("c"))
+    assert core.compacted(20) == 0
+    base = queued()
+    for index in (1, 20):
+        wal.compact(core.compacted(index))
+    wal.write([cut])
+    core.synced(Synced(cut.mark))
+    assert core.compacted(20) == 0
+    wal.write([base])
+    core.synced(Synced(base.mark))
+    assert core.compacted(20) == 20
+    assert wal.first_index == 21
 
 
 def test_a_snapshot_that_never_arrives_is_sent_less_and_less_often() -> None:
