@@ -261,7 +261,7 @@ class Server:
             ModuleFailed: The module stopped applying.
             StorageFailed: The disk has no room, or failed; log and older snapshots stand.
             ReentrantCall: Called from inside the module.
-            NotStarted: The server does not run.
+            NotStarted: The server does not run, or nothing was applied yet.
 
         .. versionadded:: 0.1.0
         """

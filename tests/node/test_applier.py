@@ -238,6 +238,49 @@ def test_readers_get_their_turn() -> None:
     assert counts[2] < 2_000, f"readers came in at {counts} of 2000 commands"
 
 
+class Doomed(Words):
+    """A module that does half of its work and fails while somebody waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_at_it, self.may_fail = threading.Event(), threading.Event()
+
+    def apply(self, command: bytes, /) -> bytes:
+        """Do half of it."""
+        self.words.append(command[:1])
+        self.is_at_it.set()
+        assert self.may_fail.wait(DEADLINE)
+        raise MemoryError
+
+
+@pytest.mark.parametrize("what", ["call", "copy"])
+def test_who_waited_for_a_module_that_failed_does_not_see_half_a_state(what: str) -> None:
+    """A snapshot of it would be restored after the restart, and the entry be applied to it."""
+    module = Doomed()
+    bench = Bench([b"12"], module=module)
+    seen: list[object] = []
+    told: list[ModuleFailed] = []
+
+    def ask() -> None:
+        try:
+            if what == "call":
+                seen.append(bench.applier.call(lambda _: list(module.words)))
+            else:
+                seen.append(bench.applier.copy(lambda: list(module.words)))
+        except ModuleFailed as error:
+            told.append(error)
+
+    applying = threading.Thread(target=bench.apply, daemon=True)
+    applying.start()
+    assert module.is_at_it.wait(DEADLINE)
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    module.may_fail.set()
+    applying.join(DEADLINE)
+    asking.join(DEADLINE)
+    assert (seen, told) == ([], [bench.applier.failure])
+
+
 def test_the_thread_applies_what_comes_and_ends_when_told() -> None:
     """Rung for more it goes on; stopped it first applies what is there."""
     bench = Bench([b"a"])

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from random import Random
+from threading import Thread
 from typing import Any
 
 import pytest
 
-from tests.cluster import Words, empty_shelf
-from tests.node.cores import make_core, make_leader, sync
+from tests.cluster import DEADLINE, Words, empty_shelf
+from tests.node.cores import SETTINGS, make_core, make_leader, sync
 from tinyraft.core.configuration import Configuration
-from tinyraft.core.effects import Held, InSnapshot, Synced
+from tinyraft.core.effects import HardState, Held, InSnapshot, Mark, Synced, Write
 from tinyraft.core.entry import Entry, EntryKind, Index, NodeId, make_entry
 from tinyraft.core.messages import (
     AppendEntries,
@@ -30,6 +33,7 @@ from tinyraft.errors import (
     ModuleError,
     ModuleFailed,
     NotStarted,
+    ReentrantCall,
     StorageFailed,
     TinyraftError,
 )
@@ -42,6 +46,7 @@ from tinyraft.node.snapshotter import SnapshotPolicy, Snapshotter
 from tinyraft.node.waiters import Waiter, Waiters
 from tinyraft.storage.snapshot_file import SnapshotFile
 from tinyraft.storage.snapshots import Snapshots
+from tinyraft.storage.wal import Wal
 from tinyraft.testing.disk import Fault, SimDisk
 
 B = NodeId("b")
@@ -148,6 +153,10 @@ class Bench:
                 self.applier.restore()
             else:
                 self.applier.apply(batch)
+
+    def export(self, target: Path) -> SnapshotFile:
+        """Take one and copy it out."""
+        return self.snapshotter.export(target, disk=self.disk)
 
     def content(self) -> list[bytes]:
         """Read the newest snapshot."""
@@ -311,6 +320,50 @@ def test_shutting_down_gives_a_snapshot_up(bench: Bench) -> None:
     assert bench.shelf.newest is None
 
 
+def test_after_a_restart_the_one_on_disk_is_the_newest(bench: Bench) -> None:
+    """Who asks before the module was given it gets it; the core knows nothing of before it."""
+    bench.say(b"1")
+    kept = bench.snapshotter.take()
+    last = bench.core.log.last_index
+    bench.core = Raft(
+        me=NodeId("a"),
+        settings=SETTINGS,
+        hard_state=HardState(2, None),
+        entries=bench.core.log.between(0, last, max_bytes=1 << 20),
+        random=Random(7),
+        snapshot=kept.meta,
+    )
+    bench.applier.last_applied = 0
+    assert bench.core.log.base_index == 0
+    assert bench.snapshotter.take() == kept
+
+
+def test_before_anything_was_applied_there_is_nothing_to_keep(bench: Bench) -> None:
+    """The disk is not blamed for that."""
+    with pytest.raises(NotStarted, match="nothing was applied yet"):
+        bench.snapshotter.take()
+    assert bench.shelf.newest is None
+
+
+def test_a_module_that_asks_for_a_snapshot_is_told_at_once(bench: Bench) -> None:
+    """It is not kept waiting for somebody who takes one, and waits for it (P96)."""
+    told: list[Callable[[], SnapshotFile]] = []
+
+    def call_back() -> None:
+        with bench.applier.mutex.held():
+            for ask in (bench.snapshotter.take, partial(bench.export, Path("/export"))):
+                with suppress(ReentrantCall):
+                    ask()
+                told.append(ask)
+
+    with bench.snapshotter._lock:
+        thread = Thread(target=call_back, daemon=True)
+        thread.start()
+        thread.join(DEADLINE)
+        assert len(told) == 2
+    assert bench.shelf.newest is None
+
+
 # --- restoring ------------------------------------------------------------------------------------
 
 
@@ -371,7 +424,9 @@ def test_a_damaged_snapshot_stops_the_node(module: Any) -> None:
     bench.disk.put(file.path, bytes(data))
     with pytest.raises(CorruptLog, match=str(file.path)):
         bench.applier.restore()
-    assert (bench.applier.failure, bench.applier.last_applied) == (None, 0)
+    assert (bench.failures, bench.applier.last_applied) == ([], 0)
+    with pytest.raises(ModuleFailed, match="could not restore"):
+        bench.applier.call(len)
 
 
 def test_who_waits_inside_a_snapshot_is_told_that_it_may_be_there(bench: Bench) -> None:
@@ -598,6 +653,45 @@ def test_a_snapshot_that_was_overtaken_changes_nothing() -> None:
     assert isinstance(answer, Held)
     assert (core.commit_index, core.log.base_index, core.log.last_index) == (3, 0, 3)
     assert core.configuration != NOBODY
+
+
+def test_the_log_on_disk_goes_only_when_it_has_heard_of_the_new_base() -> None:
+    """Before that a slow or full disk has writes to come that cut the old log.
+
+    1. entries 3 and 4 are cut; the write waits for the disk
+    2. a snapshot of entry 20 is installed; that write waits, too
+    3. somebody takes a snapshot, and shortens the log
+    """
+    core = make_core("b", "a", "b")
+    wal, _ = Wal.open(SimDisk(), Path("/wal"))
+    wal.write([Write(Mark(0), HardState(1, None), None, core.log.between(0, 1, max_bytes=1))])
+
+    def entries(term: int, *indexes: Index) -> list[Entry]:
+        return [make_entry(index=i, term=term, kind=EntryKind.NOOP, command=b"") for i in indexes]
+
+    def queued() -> Write:
+        write = core.take().write
+        assert write is not None
+        return write
+
+    core.step(AppendEntries(1, 1, 1, entries(1, 2, 3, 4), 1), sender=NodeId("a"))
+    written = queued()
+    wal.write([written])
+    core.synced(Synced(written.mark))
+    core.step(AppendEntries(2, 2, 1, entries(2, 3), 1), sender=NodeId("c"))
+    cut = queued()
+    core.install(Snapshot(20, 2, core.configuration, 1), term=2, sender=NodeId("c"))
+    assert core.compacted(20) == 0
+    base = queued()
+    for index in (1, 20):
+        wal.compact(core.compacted(index))
+    wal.write([cut])
+    core.synced(Synced(cut.mark))
+    assert core.compacted(20) == 0
+    wal.write([base])
+    core.synced(Synced(base.mark))
+    assert core.compacted(20) == 20
+    assert wal.first_index == 21
 
 
 def test_a_snapshot_that_never_arrives_is_sent_less_and_less_often() -> None:

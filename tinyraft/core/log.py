@@ -61,6 +61,7 @@ class Log:
         self._unwritten_from: Index = self.last_index + 1
         self._cut_from: Index | None = None
         self._new_base = False
+        self._base_mark = Mark(0)  # of the write that made the base; 0 for none
         self._queued: deque[tuple[Mark, Index, int]] = deque()  # mark, last index, tick
 
     # --- looking -----------------------------------------------------------------------------
@@ -192,6 +193,12 @@ class Log:
             self._new_base or self._cut_from is not None or self._unwritten_from <= self.last_index
         )
 
+    @property
+    def is_base_durable(self) -> bool:
+        """Whether the log on disk, too, goes on behind the base, or has what is before it."""
+        oldest = self._queued[0][0] if self._queued else None
+        return not self._new_base and (oldest is None or oldest > self._base_mark)
+
     def hand_over(self, mark: Mark, *, tick: int) -> Write:
         """Give what is unwritten to the writer, as *mark*."""
         first = self._unwritten_from
@@ -199,6 +206,8 @@ class Log:
         write = Write(
             mark, None, self._cut_from, self._entries[first - self._in_memory_from :], base
         )
+        if self._new_base:
+            self._base_mark = mark
         self._cut_from, self._new_base = None, False
         self._unwritten_from = self.last_index + 1
         self._queued.append((mark, self.last_index, tick))

@@ -456,8 +456,11 @@ class Raft:
     # --- snapshots --------------------------------------------------------------------------
 
     def snapshot_at(self, index: Index) -> Snapshot | None:
-        """Describe a snapshot of what was applied up to *index*; None when a newer one came."""
-        if not self.log.base_index <= index <= self.commit_index:
+        """Describe a snapshot of what was applied up to *index*; None when there is a newer one.
+
+        After a restart it is there before the module was given it.
+        """
+        if not self.snapshot_index <= index <= self.commit_index:
             return None
         configuration_index, configuration = self.history.at(index)
         return Snapshot(index, self.log.term_at(index), configuration, configuration_index)
@@ -470,12 +473,13 @@ class Raft:
         """Forget the log up to *index*, or less; snapshots that are on disk took its place (5.1).
 
         Returns:
-            The index that the log goes on behind.
+            Up to where the log on disk may go: the index that this one goes on behind. 0 as long as
+            the disk has not heard of that: what is queued before may still cut the old log.
         """
         index = min(index, self.snapshot_index, self.log.durable_index)
         self.log.compact(index)
         self.history.compact(index)
-        return self.log.base_index
+        return self.log.base_index if self.log.is_base_durable else 0
 
     def _answer_append(self, reply: AppendReply, sender: NodeId) -> None:
         leadership = self._leadership()

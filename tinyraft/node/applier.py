@@ -28,7 +28,6 @@ from tinyraft.logs import Log
 from tinyraft.module import Module
 from tinyraft.node.bell import Bell
 from tinyraft.node.waiters import Waiters, in_snapshot, overtaken
-from tinyraft.storage.snapshot_file import SnapshotFile
 from tinyraft.storage.snapshots import Snapshots
 
 T = TypeVar("T")
@@ -130,9 +129,7 @@ class Applier:
 
     def call(self, function: Callable[[Module], T]) -> T:
         """Run *function* on the module under the mutex."""
-        if self.failure is not None:
-            raise self.failure
-        with self.mutex.held():
+        with self._sound():
             return function(self._module)
 
     def copy(self, snapshot: Callable[[], T]) -> tuple[Index, T]:
@@ -142,13 +139,22 @@ class Applier:
             ModuleError: It raised.
             ModuleFailed: It applies nothing more.
         """
-        if self.failure is not None:
-            raise self.failure
-        with self.mutex.held():
+        with self._sound():
             try:
                 return self.last_applied, snapshot()
             except Exception as error:
                 raise ModuleError(f"the module's snapshot raised {error!r}") from error
+
+    @contextmanager
+    def _sound(self) -> Iterator[None]:
+        """Hold the mutex of a module that has not failed, not even while it was waited for.
+
+        What failed may have done half of an entry, or have half of a snapshot.
+        """
+        with self.mutex.held():
+            if self.failure is not None:
+                raise self.failure
+            yield
 
     # --- the two halves around the module -----------------------------------------------------
 
@@ -179,25 +185,23 @@ class Applier:
             except BaseException as error:  # noqa: BLE001  # half a state is none
                 broken: BaseException | None = error
             else:
-                broken = None
-                self.last_applied = index if content.error is None else self.last_applied
+                broken = content.error
+            if broken is None:
+                self.last_applied = index
+            else:
+                self.failure = ModuleFailed(
+                    f"the module could not restore the snapshot {newest.path} of entry {index}:"
+                    f" {broken!r}; this node applies nothing: mend the cause and restart it"
+                )
         if content.error is not None:
             raise content.error  # not the module's, whatever it made of it
-        if broken is not None:
-            self._fail_restore(newest, broken)
+        if self.failure is not None:
+            self._log.error("module_failed", index=index, error=repr(broken), exc_info=broken)
+            self._failed(self.failure)
             return
         self._log.info("snapshot_restored", index=index)
         for waiter in self._waiters.pop_up_to(index):
             waiter.resolve(None, in_snapshot(waiter))
-
-    def _fail_restore(self, snapshot: SnapshotFile, error: BaseException) -> None:
-        index = snapshot.meta.index
-        self.failure = ModuleFailed(
-            f"the module could not restore the snapshot {snapshot.path} of entry {index}:"
-            f" {error!r}; this node applies nothing: mend the module and restart it"
-        )
-        self._log.error("module_failed", index=index, error=repr(error), exc_info=error)
-        self._failed(self.failure)
 
     def apply(self, batch: list[Entry]) -> None:
         """Apply *batch* and answer those who wait for it."""

@@ -124,8 +124,11 @@ class Snapshotter:
         Raises:
             ModuleError: The module has no ``snapshot``, or it raised or gave no bytes.
             ModuleFailed: The module applies nothing more.
+            NotStarted: Nothing was applied yet.
+            ReentrantCall: Called from inside the module.
             StorageFailed: The disk has no room or failed; everything is as it was.
         """
+        self._applier.mutex.refuse_reentry()  # before our lock: who has that may want the mutex
         with self._lock:
             copy = self.begin()
             if copy is None:
@@ -158,13 +161,17 @@ class Snapshotter:
     # --- the halves around the disk ----------------------------------------------------------
 
     def begin(self) -> Copy | None:
-        """Have the module make its copy; None when the leader's snapshot came meanwhile."""
+        """Have the module make its copy; None when there is a newer snapshot, the leader's say."""
         if self._copy is None:
             raise ModuleError("the module has no snapshot(): the log is kept whole")
         index, chunks = self._applier.copy(self._copy)
         self._index, self._bytes = index, self._applier.bytes_applied
         snapshot = self._turn(lambda raft: raft.snapshot_at(index))
-        return Copy(snapshot, chunks) if snapshot is not None else None
+        if snapshot is None:
+            return None
+        if not index:
+            raise NotStarted("nothing was applied yet, there is nothing to be kept; try again")
+        return Copy(snapshot, chunks)
 
     def write(self, copy: Copy) -> SnapshotFile:
         """Put *copy* on disk: the blocking call."""
