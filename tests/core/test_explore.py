@@ -13,7 +13,7 @@ from tests.core.acts import NAMES
 from tests.core.explore import search, walk
 from tests.core.explorer import RENAMINGS, Bounds, Explorer, Violated
 from tests.core.freeze import freeze
-from tinyraft.core import quorum, raft
+from tinyraft.core import following, quorum, raft, voting
 from tinyraft.core.effects import Held
 from tinyraft.core.leadership import Leadership
 from tinyraft.core.log import Log
@@ -184,7 +184,7 @@ DOUBLED = Bounds(timeouts=0, proposals=2, crashes=0, faults=1)
     [
         pytest.param(quorum, "majority", lambda size: size // 2, ELECTION, "I1|I7", id="half"),
         pytest.param(raft.Raft, "_hold", no_hold, ELECTION, "I8", id="nothing_is_held"),
-        pytest.param(raft, "is_up_to_date", lambda *_, **__: True, ELECTION, "I5", id="any_log"),
+        pytest.param(voting, "is_up_to_date", lambda *_, **__: True, ELECTION, "I5", id="any_log"),
         pytest.param(
             Leadership, "committable", counts_what_is_not_synced, ELECTION, "I7", id="not_synced"
         ),
@@ -193,7 +193,7 @@ DOUBLED = Bounds(timeouts=0, proposals=2, crashes=0, faults=1)
         pytest.param(
             raft.Raft, "_follow", forgets_the_vote, TWO_ELECTIONS, "second vote|I2", id="two_votes"
         ),
-        pytest.param(raft, "accept", always_cuts, DOUBLED, "I9", id="always_cuts"),
+        pytest.param(following, "accept", always_cuts, DOUBLED, "I9", id="always_cuts"),
         pytest.param(Progress, "__init__", believes_in_the_match, ELECTION, "I9", id="match"),
     ],
 )
