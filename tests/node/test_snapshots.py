@@ -238,12 +238,29 @@ def test_what_is_on_its_way_is_pinned(bench: Bench) -> None:
         bench.say(bytes([word]))
         bench.snapshotter.take()
     assert bench.core.log.base_index == sent
+    assert len(bench.shelf.kept) == 3  # not all that were taken since
     assert shipment.next_piece() is not None
     bench.shipments.end(shipment)
     bench.say(b"e")
     bench.snapshotter.take()
     assert len(bench.shelf.kept) == 2
     assert bench.core.log.base_index > sent
+
+
+def test_a_second_one_of_the_same_index_does_not_take_the_place_of_what_is_on_its_way(
+    bench: Bench,
+) -> None:
+    """An operator who asks again and again while nothing is said ends no transfer."""
+    bench.say(b"1")
+    bench.snapshotter.take()
+    shipment = bench.shipments.begin(term=2)
+    for _ in range(9):
+        bench.snapshotter.take()
+    assert shipment.next_piece() is not None
+    assert bench.journal.compacted == []
+    bench.shipments.end(shipment)
+    bench.snapshotter.take()
+    assert len(bench.shelf.kept) == 1
 
 
 @pytest.mark.parametrize(
@@ -513,6 +530,27 @@ def test_a_snapshot_travels_in_pieces_and_goes_on_where_it_broke_off() -> None:
     assert isinstance(follower.core.committed(0, max_bytes=1), InSnapshot)
 
 
+def test_installed_snapshots_do_not_pile_up(bench: Bench) -> None:
+    """A follower that is often away and takes none of its own keeps two, too."""
+    installer = Installer(bench.shelf, turn=bench.turn, came=bench.snapshotter.came)
+    bench.core = make_core("a", "a", "b")
+    for index in (10, 20, 30, 40):
+        bench.snapshotter.bell.take()
+        shipment = shelf_with(index, b"a" * 100).begin(term=2)
+        while (piece := shipment.next_piece()) is not None:
+            answer = installer.take(piece, B)
+            sync(bench.core)
+            shipment.answered(answer.release(Synced(99)) if isinstance(answer, Held) else answer)
+        assert shipment.has_arrived
+        assert bench.snapshotter.bell.take()
+        bench.snapshotter.tidy()
+    assert [file.meta.index for file in bench.shelf.kept] == [30, 40]
+    assert bench.core.log.base_index == 40
+    bench.disk.fail(Fault(0, 5, "sync_dir", forever=True))
+    bench.snapshotter.came()
+    bench.snapshotter.tidy()  # tells, and goes on
+
+
 def test_pieces_of_two_snapshots_are_never_mixed() -> None:
     """Two of one index differ in their bytes; the id tells them apart (P51)."""
     one, other = shelf_with(9, b"a" * 100), shelf_with(9, b"b" * 100)
@@ -663,7 +701,7 @@ def test_the_log_on_disk_goes_only_when_it_has_heard_of_the_new_base() -> None:
     3. somebody takes a snapshot, and shortens the log
     """
     core = make_core("b", "a", "b")
-    wal, _ = Wal.open(SimDisk(), Path("/wal"))
+    wal, _ = Wal.open(SimDisk(), Path("/wal"), segment_bytes=1 << 16)
     wal.write([Write(Mark(0), HardState(1, None), None, core.log.between(0, 1, max_bytes=1))])
 
     def entries(term: int, *indexes: Index) -> list[Entry]:

@@ -127,6 +127,17 @@ def test_pruning_keeps_the_newest() -> None:
     assert 12 == snapshots.prune(keep=1)
 
 
+def test_pruning_spares_what_it_is_told_to() -> None:
+    """Promise: what somebody still reads stays, even beside a later one of the same index."""
+    snapshots = snapshots_with(make_disk(), 5, 7, 9, 12)
+    spared = snapshots.kept[1]
+    assert 7 == snapshots.prune(spare=[spared])
+    assert [7, 9, 12] == [file.meta.index for file in snapshots.kept]
+    snapshots = snapshots_with(make_disk(), 5, 7, 7)
+    assert 5 == snapshots.prune(spare=[snapshots.kept[1]])
+    assert [5, 7, 7] == [file.meta.index for file in snapshots.kept]
+
+
 def test_nothing_kept_is_0() -> None:
     """Promise: an empty directory has no newest one, and covers nothing."""
     snapshots = open_snapshots(make_disk())

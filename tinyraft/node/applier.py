@@ -174,11 +174,11 @@ class Applier:
         Raises:
             CorruptLog: The snapshot is damaged; the node must stop.
         """
-        newest = self._shelf.newest
-        assert newest is not None, "the log is only cut off behind a snapshot"
-        index = newest.meta.index
-        content = Content(self._shelf.read(newest))
         with self.mutex.held():
+            newest = self._shelf.newest  # now: what was so before the wait may be pruned
+            assert newest is not None, "the log is only cut off behind a snapshot"
+            index = newest.meta.index
+            content = Content(self._shelf.read(newest))
             try:
                 restore: Callable[[Iterator[bytes]], object] = self._module.restore  # type: ignore[attr-defined]
                 restore(content)

@@ -34,10 +34,13 @@ class Turn(Protocol):
 class Installer:
     """The follower's side. Thread-safe."""
 
-    def __init__(self, shelf: Snapshots, *, turn: Turn) -> None:
-        """Put what comes on *shelf*."""
+    def __init__(
+        self, shelf: Snapshots, *, turn: Turn, came: Callable[[], None] = lambda: None
+    ) -> None:
+        """Put what comes on *shelf*, and tell that it *came*."""
         self._shelf = shelf
         self._turn = turn
+        self._came = came
         self._lock = Lock()  # one piece at a time; held over disk calls, never with the core's
 
     def take(self, piece: InstallSnapshot, sender: NodeId) -> Answer:
@@ -58,10 +61,12 @@ class Installer:
             if there < piece.size:
                 return InstallReply(piece.term, there)
             snapshot = self._publish(incoming)
-        return self._turn(
+        answer = self._turn(
             lambda raft: raft.install(snapshot, term=piece.term, sender=sender),
             rings_writer=False,
         )
+        self._came()
+        return answer
 
     def _publish(self, incoming: Incoming) -> Snapshot:
         try:

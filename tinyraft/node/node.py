@@ -134,7 +134,7 @@ class Node:
             policy=policy,
             log=log,
         )
-        self._installer = Installer(shelf, turn=self.turn)
+        self._installer = Installer(shelf, turn=self.turn, came=self.snapshotter.came)
         self._journal = journal
         self._peers = Peers(
             me=raft.me,

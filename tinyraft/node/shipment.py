@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from threading import Lock
 
-from tinyraft.core.entry import Index, Term
+from tinyraft.core.entry import Term
 from tinyraft.core.messages import InstallReply, InstallSnapshot, Reply
 from tinyraft.storage.snapshot_file import SnapshotFile
 from tinyraft.storage.snapshots import Snapshots
@@ -85,7 +85,7 @@ class Shipments:
         with self._lock:
             self._open.remove(shipment)
 
-    def pinned(self) -> Index | None:
-        """The lowest index that somebody is about to need the log from."""
+    def pinned(self) -> list[SnapshotFile]:
+        """What is being sent; the log behind it will be needed, too."""
         with self._lock:
-            return min((shipment.file.meta.index for shipment in self._open), default=None)
+            return [shipment.file for shipment in self._open]

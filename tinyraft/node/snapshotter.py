@@ -97,6 +97,7 @@ class Snapshotter:
         newest = shelf.newest
         self._index: Index = newest.meta.index if newest else 0
         self._bytes = 0
+        self._has_come = False
 
     @property
     def can(self) -> bool:
@@ -194,13 +195,12 @@ class Snapshotter:
     def shorten(self) -> None:
         """Remove snapshots and log that nobody needs: not us, not one who lags a little."""
         pinned = self._shipments.pinned()
-        wanted = sum(pinned is not None and f.meta.index >= pinned for f in self._shelf.kept)
-        oldest = self._shelf.prune(keep=max(KEPT, wanted))
-        if len(self._shelf.kept) < KEPT:
+        oldest = self._shelf.prune(keep=KEPT, spare=pinned)
+        if len({file.meta.index for file in self._shelf.kept}) < KEPT:
             return  # if the only one rots, the log has it all
         tail = self._policy.trailing_bytes
         limit = min(oldest, self._journal.index_before_bytes(tail)) if tail else oldest
-        limit = limit if pinned is None else min(limit, pinned)
+        limit = min([limit, *(file.meta.index for file in pinned)])
         base = self._turn(lambda raft: raft.compacted(limit))
         self._journal.compact(base)
 
@@ -210,6 +210,7 @@ class Snapshotter:
         """Take one whenever it is due, until stopped."""
         while not self.is_stopping:
             self.bell.wait()
+            self.tidy()
             if self.is_due():
                 self.try_to_take()
 
@@ -219,6 +220,21 @@ class Snapshotter:
             self.take()
         except TinyraftError as error:
             self._log.warning("snapshot_failed", why=str(error), exc_info=error.__cause__)
+
+    def came(self) -> None:
+        """The leader's snapshot is on the shelf: ring, as it takes the place of older ones."""
+        self._has_come = True
+        self.bell.ring()
+
+    def tidy(self) -> None:
+        """Remove what the leader's snapshot took the place of; what fails is tried again later."""
+        if not self._has_come:
+            return
+        self._has_come = False
+        try:
+            self.shorten()
+        except TinyraftError as error:
+            self._log.warning("snapshots_not_pruned", why=str(error), exc_info=error.__cause__)
 
     def stop(self) -> None:
         """Let the thread end, behind what it is writing."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,20 +150,22 @@ class Snapshots:
                 self._incoming = Incoming(self, what, path=path)
             return self._incoming
 
-    def prune(self, *, keep: int = 2) -> Index:
+    def prune(self, *, keep: int = 2, spare: Collection[SnapshotFile] = ()) -> Index:
         """Remove all but the newest *keep* snapshots; return the index of the oldest kept, or 0.
+
+        Those to *spare* stay besides. Of several of one index the last one counts.
 
         Raises:
             StorageFailed: The disk failed; what is still there may be removed by the next call.
         """
         assert keep > 0, "one snapshot stays: the log no longer has what is in it"
         with self._lock, harmless(self._directory):
-            of_index = {file.meta.index: file for file in self._kept}  # of two of one, the last
-            stay = [file for _, file in sorted(of_index.items())][-keep:]
-            for file in [file for file in self._kept if file not in stay]:
+            of_index = {file.meta.index: file for file in self._kept}
+            newest = [file for _, file in sorted(of_index.items())][-keep:]
+            for file in [f for f in self._kept if f not in newest and f not in spare]:
                 self._disk.unlink(file.path)
                 self._kept = tuple(other for other in self._kept if other is not file)
-            while self._damaged and len(self._kept) >= keep:
+            while self._damaged and len(newest) >= keep:
                 self._disk.unlink(self._damaged[0])
                 del self._damaged[0]
             self._disk.sync_dir(self._directory)

@@ -157,7 +157,8 @@ class SnapshotterDriver(Busy):
         return self._part.bell.take()
 
     def step(self) -> None:
-        """Have the module make its copy."""
+        """Tidy up, and have the module make its copy."""
+        self._part.tidy()
         copy = self._tried(self._part.begin) if self._part.is_due() else None
         if copy is None:
             self.is_busy = False
