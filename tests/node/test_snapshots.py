@@ -19,10 +19,13 @@ from tinyraft.core.entry import Entry, EntryKind, Index, NodeId, make_entry
 from tinyraft.core.messages import (
     AppendEntries,
     AppendReply,
+    Heartbeat,
     InstallReply,
     InstallSnapshot,
+    PreVoteReply,
     Reply,
     Request,
+    VoteReply,
 )
 from tinyraft.core.raft import Raft
 from tinyraft.core.snapshot import Snapshot
@@ -735,19 +738,23 @@ def test_the_log_on_disk_goes_only_when_it_has_heard_of_the_new_base() -> None:
     assert wal.first_index == 21
 
 
-def test_a_snapshot_that_never_arrives_is_sent_less_and_less_often() -> None:
-    """A follower without room would be sent gigabytes ten times a second."""
-    shipments = shelf_with(9, b"a" * 100)
-    lane = BulkLane(
+def lane_of(core: Raft, shipments: Shipments) -> BulkLane:
+    """Make the lane from *core* to b."""
+    return BulkLane(
         B,
         SilentLink(),
-        raft=make_leader("b", "b"),
-        turn=lambda event: event(make_core("b")),
+        raft=core,
+        turn=lambda event: event(core),
         log=Log("test"),
         fetch=lambda after, to, max_bytes: [],
         shipments=shipments,
         backoff=0.1,
     )
+
+
+def test_a_snapshot_that_never_arrives_is_sent_less_and_less_often() -> None:
+    """A follower without room would be sent gigabytes ten times a second."""
+    lane = lane_of(make_leader("a", "a", "b"), shelf_with(9, b"a" * 100))
     pauses = []
     for _ in range(9):
         shipment = lane.begin_shipment()
@@ -757,6 +764,43 @@ def test_a_snapshot_that_never_arrives_is_sent_less_and_less_often() -> None:
     assert pauses[:3] == [0.2, 0.4, 0.8]
     assert pauses[-1] == pauses[-2] == 6.4
     shipment = lane.begin_shipment()
-    shipment.answered(InstallReply(1, 0, 9))
+    shipment.answered(InstallReply(2, 0, 9))
     lane.end_shipment(shipment)
     assert lane.pause == 0.1
+
+
+def test_who_follows_again_is_not_kept_waiting_for_snapshots_that_failed() -> None:
+    """Another leader has brought it up: a stream that breaks is opened again as soon as ever."""
+    core = make_leader("a", "a", "b")
+    lane = lane_of(core, shelf_with(9, b"a" * 100))
+    for _ in range(9):
+        shipment = lane.begin_shipment()
+        shipment.answered(None)
+        lane.end_shipment(shipment)
+    lane.deliver(AppendReply(2, False))
+    assert lane.pause == 6.4
+    lane.deliver(AppendReply(2, True, 2))
+    assert lane.pause == 0.1
+
+
+def test_no_snapshot_goes_out_in_the_name_of_another_leaders_term() -> None:
+    """Its leader would see a second one in its own term, and stop.
+
+    1. this node leads term 2, and the lane finds that b needs a snapshot
+    2. c leads term 5, and the lane gets the snapshot ready
+    3. this node leads term 6 before the first piece is read, so the lane goes on
+    """
+    core = make_leader("a", "a", "b", "c")
+    lane = lane_of(core, shelf_with(9, b"a" * 100))
+    core.step(Heartbeat(5, 0, 1), sender=NodeId("c"))
+    shipment = lane.begin_shipment()
+    while core.candidacy is None:
+        core.tick()
+    core.answer(PreVoteReply(6, True), sender=B)
+    sync(core)
+    core.answer(VoteReply(6, True), sender=B)
+    assert lane.leads
+    piece = shipment.next_piece()
+    assert piece is not None
+    assert piece.term == 0
+    assert make_core("b", "a", "b").step_install(piece, NodeId("a")) == InstallReply(1)

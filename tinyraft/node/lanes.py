@@ -225,13 +225,17 @@ class BulkLane(Lane):
         return append, has_note
 
     def begin_shipment(self) -> Shipment:
-        """Get the newest snapshot ready for the peer; `end_shipment` must follow."""
+        """Get the newest snapshot ready for the peer; `end_shipment` must follow.
+
+        It goes out in the name of a term that this node leads; if it leads none any more, in that
+        of term 0, which everybody refuses: the next term may be another's.
+        """
         self.needs_snapshot = False
         term = 0
 
         def event(raft: Raft) -> None:
             nonlocal term
-            term = raft.term
+            term = raft.leadership.term if raft.leadership is not None else 0
 
         self._turn(event)
         return self._shipments.begin(term=term)
@@ -255,6 +259,8 @@ class BulkLane(Lane):
 
     def deliver(self, reply: Reply) -> None:
         """Hand a reply to the core."""
+        if isinstance(reply, AppendReply) and reply.success:
+            self._failed_shipments = 0  # it has the log, perhaps from another leader
         self._turn(lambda raft: raft.answer(reply, sender=self.peer))
 
     def lost(self) -> None:
