@@ -6,10 +6,7 @@ cut, and never set back by an old snapshot.
 
 from __future__ import annotations
 
-from tinyraft.core.effects import (
-    Held,
-    InvariantViolated,
-)
+from tinyraft.core.effects import Held, InvariantViolated
 from tinyraft.core.entry import EntryKind, Index, NodeId, Term
 from tinyraft.core.messages import (
     AppendEntries,

@@ -9,24 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tinyraft.core.configuration import (
-    Change,
-    Configuration,
-    Promote,
-    changed,
-)
-from tinyraft.core.effects import (
-    InSnapshot,
-    OnDisk,
-)
+from tinyraft.core.configuration import Change, Configuration, Promote, changed
+from tinyraft.core.effects import InSnapshot, OnDisk
 from tinyraft.core.entry import Entry, EntryKind, Index, NodeId, Term, make_entry
 from tinyraft.core.leadership import Leadership, Transfer
-from tinyraft.core.messages import (
-    AppendEntries,
-    AppendReply,
-    HeartbeatReply,
-    InstallReply,
-)
+from tinyraft.core.messages import AppendEntries, AppendReply, HeartbeatReply, InstallReply
 from tinyraft.core.quorum import has_quorum
 from tinyraft.core.role import Role
 from tinyraft.core.state import RELUCTANCE, State

@@ -13,10 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tinyraft.core.effects import (
-    Held,
-    Synced,
-)
+from tinyraft.core.effects import Held, Synced
 from tinyraft.core.entry import NodeId
 from tinyraft.core.following import Following
 from tinyraft.core.leading import Leading, Proposed

@@ -10,35 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tinyraft.core.candidacy import Candidacy
-from tinyraft.core.configuration import (
-    Configuration,
-    History,
-)
-from tinyraft.core.effects import (
-    Effects,
-    HardState,
-    Held,
-    InSnapshot,
-    Mark,
-    Notice,
-    OnDisk,
-    Write,
-)
+from tinyraft.core.configuration import Configuration, History
+from tinyraft.core.effects import Effects, HardState, Held, InSnapshot, Mark, Notice, OnDisk, Write
 from tinyraft.core.election import Random, Timer
 from tinyraft.core.entry import Entry, Index, NodeId, Term
 from tinyraft.core.invariants import Watch
 from tinyraft.core.leadership import Leadership
 from tinyraft.core.log import MEMORY_BYTES, Log
-from tinyraft.core.messages import (
-    Reply,
-)
+from tinyraft.core.messages import Reply
 from tinyraft.core.role import Role
 from tinyraft.core.snapshot import Snapshot
 from tinyraft.core.terms import Terms
 from tinyraft.core.wakefulness import Wakefulness
-from tinyraft.errors import (
-    NotLeader,
-)
+from tinyraft.errors import NotLeader
 
 RELUCTANCE = 4  # timeouts that a node whose module failed lets pass before it campaigns
 NOBODY: frozenset[NodeId] = frozenset()

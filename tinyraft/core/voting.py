@@ -7,18 +7,10 @@ timeout, unless that leader itself asked for the election.
 from __future__ import annotations
 
 from tinyraft.core.candidacy import Candidacy
-from tinyraft.core.effects import (
-    Held,
-)
+from tinyraft.core.effects import Held
 from tinyraft.core.election import is_up_to_date
 from tinyraft.core.entry import NodeId, Term
-from tinyraft.core.messages import (
-    PreVoteReply,
-    Reply,
-    RequestPreVote,
-    RequestVote,
-    VoteReply,
-)
+from tinyraft.core.messages import PreVoteReply, Reply, RequestPreVote, RequestVote, VoteReply
 from tinyraft.core.role import Role
 from tinyraft.core.state import RELUCTANCE, State
 

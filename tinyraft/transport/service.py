@@ -30,12 +30,7 @@ from tinyraft.transport.hosting import (
     refuse,
     time_left,
 )
-from tinyraft.transport.members import (
-    decode_change,
-    encode_configuration,
-    encode_member,
-    id_of,
-)
+from tinyraft.transport.members import decode_change, encode_configuration, encode_member, id_of
 from tinyraft.transport.pools import STREAMS, UNARY_CALLS, Pools
 from tinyraft.transport.remote import JoinOrder
 from tinyraft.wire import raft_pb2 as pb
