@@ -176,9 +176,8 @@ class Snapshots:
     def _abandon_overtaken(self) -> None:
         with self._receiving:
             newest, incoming = self.newest, self._incoming
-            if incoming is not None and newest is not None:
-                if incoming.wanted.index <= newest.meta.index:
-                    incoming.abandon()
+            if incoming and newest and incoming.wanted.index <= newest.meta.index:
+                incoming.abandon()
 
     def read(self, snapshot: SnapshotFile) -> Iterator[bytes]:
         """Read what the module gave, chunk by chunk, each verified.
