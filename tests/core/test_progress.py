@@ -118,3 +118,18 @@ def test_caught_up_measures_rounds():
     assert not p.caught_up(last_index=30, tick=12, within=10)
     p.match_index = 20
     assert p.caught_up(last_index=30, tick=21, within=10)
+
+
+def test_who_keeps_up_may_be_in_the_middle_of_a_round():
+    """Each round ends with as much again to come; only who was late, or is away, keeps not up."""
+    p = progress()
+    p.match_index = 10
+    assert p.caught_up(last_index=20, tick=10, within=10)
+    assert not p.caught_up(last_index=30, tick=11, within=10)
+    assert p.keeps_up(tick=31, within=10)
+    assert not p.keeps_up(tick=32, within=10)
+    p.match_index = 30
+    assert not p.caught_up(last_index=90, tick=40, within=10)
+    assert not p.keeps_up(tick=41, within=10)
+    p.match_index = 90
+    assert p.keeps_up(tick=41, within=10)

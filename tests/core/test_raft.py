@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from tinyraft.core.configuration import AddLearner, Configuration, Member
+from tinyraft.core.configuration import AddLearner, Configuration, Member, Promote
 from tinyraft.core.effects import HardState, Held, InvariantViolated, Mark, Synced
 from tinyraft.core.entry import EntryKind, make_entry
 from tinyraft.core.messages import (
@@ -28,7 +28,7 @@ from tinyraft.core.messages import (
 )
 from tinyraft.core.raft import ANSWERS, REQUESTS, Raft, Settings
 from tinyraft.core.role import Role
-from tinyraft.errors import MembershipError, NotLeader
+from tinyraft.errors import MembershipError, NotCaughtUp, NotLeader
 
 SETTINGS = Settings(election_ticks=10, heartbeat_ticks=2)
 
@@ -238,6 +238,33 @@ def test_a_learner_that_fell_silent_is_not_promoted():
     assert caught_up() == ["d"]
     office.heard_from_quorum(tick=2)
     assert caught_up() == []
+
+
+def test_a_learner_that_caught_up_once_and_lags_now_gets_no_vote():
+    """The others would wait for it before they could commit anything (P64)."""
+    raft = leader()
+    office = raft.leadership
+
+    def live(ticks):
+        for _ in range(ticks):
+            raft.tick()
+            raft.answer(AppendReply(raft.term, True, raft.log.last_index), sender="b")
+            raft.answer(HeartbeatReply(raft.term, office.heartbeat_round), sender="d")
+            sync(raft)
+
+    live(1)
+    raft.change_members(AddLearner(Member("d", "d", False)))
+    raft.answer(AppendReply(raft.term, True, 3), sender="d")
+    live(1)
+    assert office.may_vote("d", tick=raft.ticks, within=raft.settings.election_ticks)
+    raft.propose([b"x"] * 50, time_us=0)
+    live(5 * raft.settings.election_ticks)
+    with pytest.raises(NotCaughtUp, match="d lacks too much"):
+        raft.change_members(Promote("d"))
+    raft.answer(AppendReply(raft.term, True, raft.log.last_index), sender="d")
+    live(raft.settings.heartbeat_ticks)
+    raft.change_members(Promote("d"))
+    assert "d" in raft.configuration.voters
 
 
 def test_what_vouches_for_the_disk_is_held_until_the_latest_mark():

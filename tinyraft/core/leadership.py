@@ -200,20 +200,25 @@ class Leadership:
         return p is not None and p.match_index == self._log.last_index
 
     def learners_caught_up(self, *, tick: int, within: int) -> Iterator[NodeId]:
-        """Name the learners that want a vote and caught up within *within* ticks (4.2.1)."""
+        """Name the learners that want a vote and caught up within *within* ticks (4.2.1).
+
+        The others are measured, too: an operator may give them one.
+        """
         for member in self._configuration.members:
-            if member.voter or not member.wants_vote or member.id not in self.progress:
+            if member.voter or member.id not in self.progress:
                 continue
             p = self.progress[member.id]
-            if self.is_heard(member.id) and p.caught_up(
-                last_index=self._log.last_index, tick=tick, within=within
+            if (
+                self.is_heard(member.id)
+                and p.caught_up(last_index=self._log.last_index, tick=tick, within=within)
+                and member.wants_vote
             ):
                 yield member.id
 
-    def may_vote(self, peer: NodeId) -> bool:
+    def may_vote(self, peer: NodeId, *, tick: int, within: int) -> bool:
         """Tell whether a vote for *peer* would not make the others wait for it (4.2.1)."""
         p = self.progress.get(peer)
-        return p is None or (p.has_finished_a_round and self.is_heard(peer))
+        return p is None or (p.keeps_up(tick=tick, within=within) and self.is_heard(peer))
 
     # --- bounds -----------------------------------------------------------------------------
 

@@ -79,7 +79,10 @@ class Leading(State):
         configuration = changed(self.configuration, change)
         if configuration == self.configuration:
             return None
-        if isinstance(change, Promote) and not leadership.may_vote(change.id):
+        within = self.settings.election_ticks
+        if isinstance(change, Promote) and not leadership.may_vote(
+            change.id, tick=self.ticks, within=within
+        ):
             raise NotCaughtUp(f"{change.id} lacks too much of the log or is down; no vote yet")
         self._refuse_to_strand(leadership, configuration)
         self._note("members_change", change=change)

@@ -15,6 +15,8 @@ class Progress:
     """One peer's log, as far as the leader knows it."""
 
     __slots__ = (
+        "_in_time",
+        "_kept_up",
         "_refusals",
         "_refusals_below_match",
         "_round_start",
@@ -40,6 +42,7 @@ class Progress:
         self._refusals = 0  # in a row
         self._refusals_below_match = 0  # likewise
         self._round_target, self._round_start = last_index, tick
+        self._in_time = self._kept_up = False  # this round, and the one before
 
     @property
     def is_probing(self) -> bool:
@@ -104,6 +107,16 @@ class Progress:
         if not self.has_finished_a_round:
             return False
         if tick - self._round_start <= within:
+            self._in_time = True
             return True
+        self._kept_up, self._in_time = self._in_time, False
         self._round_target, self._round_start = last_index, tick
         return False
+
+    def keeps_up(self, *, tick: int, within: int) -> bool:
+        """Tell whether the present round is young, and it or the one before was done in time.
+
+        Who once caught up may have been away since, and lack millions of entries.
+        """
+        is_young = tick - self._round_start <= 2 * within
+        return is_young and (self.has_finished_a_round or self._kept_up)
