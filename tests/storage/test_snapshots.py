@@ -281,6 +281,20 @@ def test_pieces_count_only_in_their_place() -> None:
     assert file == incoming.publish()
 
 
+def test_half_a_snapshot_goes_when_there_is_a_newer_one() -> None:
+    """Promise: a transfer that broke off and was never needed again does not hold the disk."""
+    disk = make_disk()
+    target = snapshots_with(disk, 3)
+    incoming = target.receive(id=7, index=5, term=2, size=1000)
+    incoming.add(0, b"half")
+    target.prune()
+    assert incoming.is_open
+    target.write(snapshot_of(5, 2), [b"state"], cluster_id="c")
+    target.prune()
+    assert not incoming.is_open
+    assert [file.path.name for file in target.kept] == sorted(disk.names(DIRECTORY))
+
+
 def test_the_pieces_of_two_snapshots_never_mix() -> None:
     """Promise: receiving another one abandons the first; what still comes for that is ignored."""
     disk = make_disk()

@@ -153,12 +153,14 @@ class Snapshots:
     def prune(self, *, keep: int = 2, spare: Collection[SnapshotFile] = ()) -> Index:
         """Remove all but the newest *keep* snapshots; return the index of the oldest kept, or 0.
 
-        Those to *spare* stay besides. Of several of one index the last one counts.
+        Those to *spare* stay besides. Of several of one index the last one counts. What is being
+        received goes, too, when there is a newer one: its sender may never come back.
 
         Raises:
             StorageFailed: The disk failed; what is still there may be removed by the next call.
         """
         assert keep > 0, "one snapshot stays: the log no longer has what is in it"
+        self._abandon_overtaken()
         with self._lock, harmless(self._directory):
             of_index = {file.meta.index: file for file in self._kept}
             newest = [file for _, file in sorted(of_index.items())][-keep:]
@@ -170,6 +172,13 @@ class Snapshots:
                 del self._damaged[0]
             self._disk.sync_dir(self._directory)
             return self._kept[0].meta.index if self._kept else 0
+
+    def _abandon_overtaken(self) -> None:
+        with self._receiving:
+            incoming, newest = self._incoming, self.newest
+            index = newest.meta.index if newest is not None else 0
+            if incoming is not None and incoming.wanted.index <= index:
+                incoming.abandon()
 
     def read(self, snapshot: SnapshotFile) -> Iterator[bytes]:
         """Read what the module gave, chunk by chunk, each verified.
