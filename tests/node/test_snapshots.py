@@ -253,6 +253,20 @@ def test_what_is_on_its_way_is_pinned(bench: Bench) -> None:
     assert bench.core.log.base_index > sent
 
 
+def test_an_export_keeps_its_file_and_not_the_log(bench: Bench) -> None:
+    """Whoever takes hours for it goes on nowhere in the log, which would fill the disk."""
+    bench.say(b"1")
+    with bench.snapshotter.exporting() as (meta, pieces):
+        for word in b"abcd":
+            bench.say(bytes([word]))
+            bench.snapshotter.take()
+        assert bench.core.log.base_index > meta.index
+        assert b"".join(pieces)
+    bench.say(b"e")
+    bench.snapshotter.take()
+    assert len(bench.shelf.kept) == 2
+
+
 def test_a_second_one_of_the_same_index_does_not_take_the_place_of_what_is_on_its_way(
     bench: Bench,
 ) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from threading import Lock
 
-from tinyraft.core.entry import Term
+from tinyraft.core.entry import Index, Term
 from tinyraft.core.messages import InstallReply, InstallSnapshot, Reply
 from tinyraft.storage.snapshot_file import SnapshotFile
 from tinyraft.storage.snapshots import Snapshots
@@ -29,7 +29,7 @@ class Shipment:
         self.has_arrived = False
         self.failure = ""  # why it was given up here
         self._shelf = shelf
-        self._term = term
+        self.term = term
         self._piece_bytes = piece_bytes
         self._offset = 0
         self._is_over = False
@@ -46,12 +46,12 @@ class Shipment:
             self.failure, self._is_over = f"{file.path} can't be read: {error}", True
             return None
         return InstallSnapshot(
-            self._term, file.id, meta.index, meta.term, file.size, self._offset, data
+            self.term, file.id, meta.index, meta.term, file.size, self._offset, data
         )
 
     def answered(self, reply: Reply | None) -> None:
         """Learn how much the follower has."""
-        if not isinstance(reply, InstallReply) or reply.term != self._term:
+        if not isinstance(reply, InstallReply) or reply.term != self.term:
             self._is_over = True
             return
         self.has_arrived = self._is_over = reply.match_index >= self.file.meta.index
@@ -86,6 +86,11 @@ class Shipments:
             self._open.remove(shipment)
 
     def pinned(self) -> list[SnapshotFile]:
-        """What is being sent; the log behind it will be needed, too."""
+        """What is being sent or exported: it stays."""
         with self._lock:
             return [shipment.file for shipment in self._open]
+
+    def continued(self) -> list[Index]:
+        """Where followers will go on in the log; who exports, in no leader's term, needs none."""
+        with self._lock:
+            return [shipment.file.meta.index for shipment in self._open if shipment.term]

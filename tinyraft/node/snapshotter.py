@@ -194,13 +194,12 @@ class Snapshotter:
 
     def shorten(self) -> None:
         """Remove snapshots and log that nobody needs: not us, not one who lags a little."""
-        pinned = self._shipments.pinned()
-        oldest = self._shelf.prune(keep=KEPT, spare=pinned)
+        oldest = self._shelf.prune(keep=KEPT, spare=self._shipments.pinned())
         if len({file.meta.index for file in self._shelf.kept}) < KEPT:
             return  # if the only one rots, the log has it all
         tail = self._policy.trailing_bytes
         limit = min(oldest, self._journal.index_before_bytes(tail)) if tail else oldest
-        limit = min([limit, *(file.meta.index for file in pinned)])
+        limit = min([limit, *self._shipments.continued()])
         base = self._turn(lambda raft: raft.compacted(limit))
         self._journal.compact(base)
 

@@ -151,7 +151,7 @@ class Snapshots:
             return self._incoming
 
     def prune(self, *, keep: int = 2, spare: Collection[SnapshotFile] = ()) -> Index:
-        """Remove all but the newest *keep* snapshots; return the index of the oldest kept, or 0.
+        """Remove all but the newest *keep* snapshots; return the index of the oldest of them, or 0.
 
         Those to *spare* stay besides. Of several of one index the last one counts. What is being
         received goes, too, when there is a newer one: its sender may never come back.
@@ -171,7 +171,14 @@ class Snapshots:
                 self._disk.unlink(self._damaged[0])
                 del self._damaged[0]
             self._disk.sync_dir(self._directory)
-            return self._kept[0].meta.index if self._kept else 0
+            return newest[0].meta.index if newest else 0
+
+    def _abandon_overtaken(self) -> None:
+        with self._receiving:
+            incoming, newest = self._incoming, self.newest
+            index = newest.meta.index if newest is not None else 0
+            if incoming is not None and incoming.wanted.index <= index:
+                incoming.abandon()
 
     def _abandon_overtaken(self) -> None:
         with self._receiving:
