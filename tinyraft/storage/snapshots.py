@@ -175,13 +175,6 @@ class Snapshots:
 
     def _abandon_overtaken(self) -> None:
         with self._receiving:
-            incoming, newest = self._incoming, self.newest
-            index = newest.meta.index if newest is not None else 0
-            if incoming is not None and incoming.wanted.index <= index:
-                incoming.abandon()
-
-    def _abandon_overtaken(self) -> None:
-        with self._receiving:
             newest, incoming = self.newest, self._incoming
             if incoming and newest and incoming.wanted.index <= newest.meta.index:
                 incoming.abandon()
