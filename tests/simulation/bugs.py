@@ -41,7 +41,7 @@ def forgets_its_vote(monkeypatch):
 
 def trusts_any_log(monkeypatch):
     """Votes are given to those who lack what is committed."""
-    monkeypatch.setattr("tinyraft.core.raft.is_up_to_date", lambda *_, **__: True)
+    monkeypatch.setattr("tinyraft.core.voting.is_up_to_date", lambda *_, **__: True)
 
 
 def stays_when_removed(monkeypatch):

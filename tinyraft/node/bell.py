@@ -26,6 +26,11 @@ class Bell:
             with suppress(RuntimeError):  # another thread rang it meanwhile
                 self._lock.release()
 
+    @property
+    def is_rung(self) -> bool:
+        """Whether somebody rang it and nobody has cleared it."""
+        return not self._lock.locked()
+
     def take(self) -> bool:
         """Clear it without waiting; tell whether it was rung."""
         return self._lock.acquire(blocking=False)

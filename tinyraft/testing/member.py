@@ -16,6 +16,7 @@ from tinyraft.core.messages import Reply, Request
 from tinyraft.core.raft import Raft, Settings
 from tinyraft.errors import CorruptLog, StorageError, TinyraftError
 from tinyraft.logs import Log
+from tinyraft.node.bell import Bell
 from tinyraft.node.clock import Clock
 from tinyraft.node.loop import Died, Part, Running
 from tinyraft.node.node import Node
@@ -105,7 +106,7 @@ class SimMember:
         self.search: Any = None  # a `Search`, of this life
         self._has_lost_power = False  # in the midst of an action
         self._backlog: list[tuple[str, Callable[[], object]]] = []
-        self._drivers: list[Driver] = []
+        self._doors: list[tuple[Bell, Driver]] = []  # looked at after every event
         self._held: list[tuple[Held[Reply], Callable[[Reply], None]]] = []
 
     @property
@@ -119,7 +120,7 @@ class SimMember:
         """Recover and begin; tell whether that went well. A disk that refuses keeps it down."""
         world = self.world
         self.life += 1
-        self._drivers, self._held, self._backlog = [], [], []
+        self._doors, self._held, self._backlog = [], [], []
         self.heard_at, self.applied = {}, 0
         self.search = None
         self.is_paused = self._has_lost_power = False
@@ -215,7 +216,8 @@ class SimMember:
         del name
         address = getattr(getattr(part, "_link", None), "address", "")
         driver = drive(self, part, address=address, died=died)
-        self._drivers.append(driver)
+        if driver.bell is not None:
+            self._doors.append((driver.bell, driver))
         return driver
 
     @property
@@ -314,8 +316,9 @@ class SimMember:
 
     def settle(self) -> None:
         """Look at every bell, and at every rule."""
-        for driver in self._drivers:
-            driver.poll()
+        for bell, driver in self._doors:
+            if bell.is_rung:
+                driver.poll()
         self.world.truth.look(self)
 
     def after(self, seconds: float, what: str, action: Callable[[], object]) -> Event:

@@ -14,6 +14,7 @@ from tinyraft.core.entry import NodeId
 from tinyraft.core.messages import AppendReply, Reply, Request
 from tinyraft.errors import StorageError, TinyraftError
 from tinyraft.node.applier import Applier
+from tinyraft.node.bell import Bell
 from tinyraft.node.lanes import NOTE_SECONDS, BulkLane, ControlLane
 from tinyraft.node.loop import Died, Part
 from tinyraft.node.shipment import Shipment
@@ -31,6 +32,10 @@ T = TypeVar("T")
 class Driver(Protocol):
     """A part at work in simulated time."""
 
+    @property
+    def bell(self) -> Bell | None:
+        """What is rung when there may be something to do; None: it works by itself."""
+
     def poll(self) -> None:
         """Look whether its bell was rung."""
 
@@ -41,23 +46,19 @@ class Driver(Protocol):
 class Busy:
     """What most drivers share: one thing at a time, begun a moment after the bell."""
 
-    def __init__(self, member: Process, name: str) -> None:
-        """Work for *member*; its first look comes by itself."""
+    def __init__(self, member: Process, name: str, bell: Bell) -> None:
+        """Work for *member* when *bell* is rung; it is for the first look."""
         self.member = member
         self.name = name
+        self.bell = bell
         self.is_busy = False
-        self._is_first = True
+        bell.ring()
 
     def poll(self) -> None:
         """Begin if the bell was rung and nothing is under way."""
-        if not self.is_busy and (self.rung() or self._is_first):
-            self._is_first = False
+        if not self.is_busy and self.bell.take():
             self.is_busy = True
             self.member.after(self.member.wake_up(), self.name, self.step)
-
-    def rung(self) -> bool:
-        """Take the ring, if there was one."""
-        raise NotImplementedError
 
     def step(self) -> None:
         """Do one round."""
@@ -74,13 +75,9 @@ class WriterDriver(Busy):
 
     def __init__(self, member: Process, part: Writer, died: Died) -> None:
         """Drive *part*."""
-        super().__init__(member, "writer")
+        super().__init__(member, "writer", part.bell)
         self._part = part
         self._died = died
-
-    def rung(self) -> bool:
-        """Take the ring, if there was one."""
-        return self._part.bell.take()
 
     def step(self) -> None:
         """Write what is queued."""
@@ -117,13 +114,9 @@ class ApplierDriver(Busy):
 
     def __init__(self, member: Process, part: Applier, died: Died) -> None:
         """Drive *part*."""
-        super().__init__(member, "applier")
+        super().__init__(member, "applier", part.bell)
         self._part = part
         self._died = died
-
-    def rung(self) -> bool:
-        """Take the ring, if there was one."""
-        return self._part.bell.take()
 
     def step(self) -> None:
         """Apply one batch."""
@@ -149,12 +142,8 @@ class SnapshotterDriver(Busy):
 
     def __init__(self, member: Process, part: Snapshotter) -> None:
         """Drive *part*."""
-        super().__init__(member, "snapshotter")
+        super().__init__(member, "snapshotter", part.bell)
         self._part = part
-
-    def rung(self) -> bool:
-        """Take the ring, if there was one."""
-        return self._part.bell.take()
 
     def step(self) -> None:
         """Tidy up, and have the module make its copy."""
@@ -199,6 +188,10 @@ class TickerDriver:
             self._tick()
             self._part.wake(late)
 
+    @property
+    def bell(self) -> None:
+        """Has none: time is enough."""
+
     def poll(self) -> None:
         """Has no bell."""
 
@@ -226,6 +219,10 @@ class SpaceDriver:
             self._part.look()
         except Exception as error:  # noqa: BLE001  # as the loop of the real thread
             self._died("space", error)
+
+    @property
+    def bell(self) -> None:
+        """Has none: time is enough."""
 
     def poll(self) -> None:
         """Has no bell."""
@@ -269,13 +266,9 @@ class ControlDriver(Busy):
 
     def __init__(self, member: Process, part: ControlLane, address: str) -> None:
         """Drive *part* towards *address*."""
-        super().__init__(member, f"control {part.peer}")
+        super().__init__(member, f"control {part.peer}", part.bell)
         self._part = part
         self._address = address
-
-    def rung(self) -> bool:
-        """Take the ring, if there was one."""
-        return self._part.bell.take()
 
     def step(self) -> None:
         """Make the call that is due."""
@@ -305,13 +298,17 @@ class BulkDriver:
         self._note: Event | None = None
         self._shipment: Shipment | None = None
 
+    @property
+    def bell(self) -> Bell:
+        """Rung with all that may change what is to be done; the wire's bell with it."""
+        return self._part.bell
+
     def poll(self) -> None:
         """Open a stream, send what is due, or end."""
         part, stream = self._part, self._stream
-        if self._shipment is not None:
+        if not part.bell.take() or self._shipment is not None:
             return
         if stream is None:
-            part.bell.take()
             if part.leads and not self._is_waiting:
                 self._open()
         elif not stream.is_open:
@@ -320,7 +317,10 @@ class BulkDriver:
             self._send()
 
     def _open(self) -> None:
-        self._stream = SimStream(self.member, self._address, self._part.peer, self._answered)
+        part = self._part
+        self._stream = SimStream(
+            self.member, self._address, part.peer, self._answered, closed=part.bell.ring
+        )
         self._part.stream = self._stream
         self._send()
 
@@ -361,6 +361,7 @@ class BulkDriver:
         if piece is None:
             self._part.end_shipment(shipment)
             self._shipment = None
+            self._part.bell.ring()
             if not shipment.has_arrived:
                 self._back_off()
             return
@@ -386,6 +387,7 @@ class BulkDriver:
 
     def _again(self) -> None:
         self._is_waiting = False
+        self._part.bell.ring()
 
     def join(self, timeout: float, /) -> bool:
         """Tell that nothing is waited for here."""

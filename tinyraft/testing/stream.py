@@ -25,8 +25,13 @@ class SimStream:
         address: str,
         peer: NodeId,
         answered: Callable[[AppendReply], None],
+        *,
+        closed: Callable[[], None],
     ) -> None:
-        """Open it from *sender* to whoever listens at *address*, meaning *peer*."""
+        """Open it from *sender* to whoever listens at *address*, meaning *peer*.
+
+        The sender is *answered*, and told when it is *closed*.
+        """
         self.sender = sender
         self.is_open = True
         self._life = sender.life
@@ -35,6 +40,7 @@ class SimStream:
         self._target_life = 0 if self._target is None else self._target.life
         self._peer = peer
         self._answered = answered
+        self._closed = closed
         self._arrives = 0.0  # when the last message does: the order is kept
         self._returns = 0.0
         self._inbox: deque[AppendEntries] = deque()
@@ -68,6 +74,7 @@ class SimStream:
         """Let it end at both ends; the receiver is told if the network lets it."""
         if self.is_open:
             self.is_open = False
+            self._closed()
             self.sender.run(self._life, "stream broke", lambda: None)
         if is_told and self._target is not None:
             self._world.network.send(self.sender.name, self._peer, "reset", self._ended)
