@@ -13,6 +13,7 @@ import pytest
 import tinyraft
 from tests.cluster import DEADLINE, LocalCluster, Words, gate_journal, node_of, our_threads, until
 from tests.node.test_office import Office, office  # noqa: F401  # a fixture
+from tinyraft.core.raft import Raft
 from tinyraft.errors import LeadershipLost, NotStarted, StorageFailed
 from tinyraft.logs import Log
 from tinyraft.node.observers import KnownLeader, Mandate, Observer, Observers
@@ -246,6 +247,19 @@ def test_a_job_runs_on_one_node_and_moves(cluster: LocalCluster) -> None:
         with cluster[new].leadership(timeout=DEADLINE) as next_lead:
             assert next_lead.token > lead.token
     assert next_lead.lost.is_set(), "the block is over"
+
+
+def test_a_mandate_is_lost_before_leadership_is_handed_over(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shutdown first tells who acts as the leader; only then somebody else may lead."""
+    cluster.start(3)
+    server, transfer, seen = cluster[cluster.leader()], Raft.transfer, []
+    with server.leadership(timeout=DEADLINE) as lead:
+        told = lambda raft: seen.append(lead.lost.is_set()) or transfer(raft)  # noqa: E731
+        monkeypatch.setattr(Raft, "transfer", told)
+        server.shutdown()
+    assert [True] == seen
 
 
 @pytest.mark.parametrize("end", ["shutdown", "disk", "module"])

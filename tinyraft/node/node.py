@@ -510,6 +510,11 @@ class Node:
             self.wait_for_news(left)
 
     @property
+    def is_leaving(self) -> bool:
+        """Whether this node is being shut down."""
+        return self._stopping
+
+    @property
     def is_stopping(self) -> bool:
         """Whether this node is on its way out."""
         return self._stopping or self.failure is not None

@@ -55,6 +55,18 @@ class Watcher(Protocol):
         """Take note."""
 
 
+class Ringing:
+    """A watcher that looks for itself when it is rung."""
+
+    def __init__(self, ring: Callable[[], object]) -> None:
+        """Call *ring*, which only sets a flag."""
+        self._ring = ring
+
+    def told(self, _state: KnownLeader) -> None:
+        """Ring."""
+        self._ring()
+
+
 class Observers:
     """All who watch one node. Thread-safe; its lock is a leaf."""
 
