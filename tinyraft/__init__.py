@@ -57,6 +57,7 @@ from tinyraft.errors import (
     may_have_applied,
 )
 from tinyraft.module import Module
+from tinyraft.node.observers import KnownLeader, Mandate, Observer
 from tinyraft.server import Server
 
 __all__ = [
@@ -75,8 +76,10 @@ __all__ = [
     "ForkedProcess",
     "FormatTooNew",
     "IdReused",
+    "KnownLeader",
     "LeadershipLost",
     "LifecycleError",
+    "Mandate",
     "MaybeApplied",
     "Member",
     "Members",
@@ -90,6 +93,7 @@ __all__ = [
     "NotCaughtUp",
     "NotLeader",
     "NotStarted",
+    "Observer",
     "Overloaded",
     "ReadFailed",
     "ReentrantCall",

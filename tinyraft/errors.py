@@ -89,7 +89,10 @@ class ApplyTimeout(MaybeApplied, TimeoutError):
 
 
 class LeadershipLost(MaybeApplied):
-    """The node lost its leadership after it had appended the command."""
+    """The node lost its leadership after it had appended the command.
+
+    `Mandate.check` raises it too: what was begun as the leader may have taken effect.
+    """
 
 
 class ConnectionLost(MaybeApplied):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -36,6 +36,7 @@ from tinyraft.errors import (
 from tinyraft.logs import Log
 from tinyraft.module import Module
 from tinyraft.node.gate import Gate
+from tinyraft.node.observers import KnownLeader, Mandate, Observer
 from tinyraft.storage.disk import RealDisk
 from tinyraft.storage.export import copy_out
 from tinyraft.transport.guard import Guard, OwnerProcess
@@ -242,7 +243,56 @@ class Server:
         node.wait_until(lambda: node.status().is_ready or node.is_removed, timeout=timeout)
         return node.status().is_ready
 
-    # --- members ------------------------------------------------------------------------------
+    # --- leadership ---------------------------------------------------------------------------
+
+    def observe(self, callback: Callable[[KnownLeader], object]) -> Observer:
+        """Call *callback* whenever it changes who leads, or whether this node has caught up.
+
+        It runs in a thread of its own, first with the present state, and may block or raise: a slow
+        one finds only the newest state next, and what it raises is logged. It ends with the server,
+        behind a last state in which nobody leads, or by ``stop()`` of what is returned. Does not
+        block.
+
+        Raises:
+            NotStarted: The server does not run.
+
+        .. versionadded:: 0.1.0
+        """
+        return self._live().node.observers.observe(callback)
+
+    @contextmanager
+    def leadership(self, *, timeout: float | None = None) -> Iterator[Mandate]:
+        """Wait until this node leads and has applied all of earlier terms; for a ``with`` block.
+
+        What it gives has a ``token`` (the term, which only grows, to fence with), ``lost`` (an
+        event that is set when leadership is, or the server shuts down) and ``check()``, which
+        raises `LeadershipLost` then. The block is not interrupted: look, or wait for ``lost``.
+
+        Any number of threads may be in such a block at once.
+
+        Args:
+            timeout: Seconds to wait; ``None`` waits for ever.
+
+        Raises:
+            NotLeader: This node did not lead in time.
+            ModuleFailed, StorageFailed: It has failed, and won't lead.
+            NodeRemoved: It was removed, and won't lead.
+            ReentrantCall: Called from inside the module.
+            NotStarted: The server does not run, or was shut down meanwhile.
+
+        .. versionadded:: 0.1.0
+        """
+        node = self._live().node
+        node.applier.mutex.refuse_reentry()
+        mandate = Mandate()
+        try:
+            with node.observers.watching(mandate):
+                if not mandate.wait(timeout, why_never=node.why_it_ends):
+                    why = f"did not lead within {timeout:.3g} s"
+                    raise node.look(lambda raft: raft.not_leader(why))
+                yield mandate
+        finally:
+            mandate.lost.set()
 
     # --- snapshots ----------------------------------------------------------------------------
 
@@ -282,6 +332,8 @@ class Server:
         with self._live().node.snapshotter.exporting() as (snapshot, pieces):
             copy_out(pieces, Path(path), disk=RealDisk())
         return snapshot
+
+    # --- members ------------------------------------------------------------------------------
 
     def members(self) -> Members:
         """Tell who belongs to the cluster, as this node knows it. Does not block.

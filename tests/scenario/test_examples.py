@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.processes import PATIENCE, free_ports, wait
+from tinyraft.transport import admin
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -129,6 +130,56 @@ def test_plain_threads(start: Start, tmp_path: Path) -> None:
         said = (tmp_path / f"run-{run}").read_text()
         for worker in range(1, 5):
             assert f"worker-{worker} {25 * run}\n" in said
+
+
+def test_a_job_runs_on_one_node(start: Start, tmp_path: Path) -> None:
+    """Its steps are numbered without a gap, by one node a token, and it outlives a kill -9."""
+    ports = free_ports(["127.0.0.1"] * 3)
+
+    def run(node: int) -> Any:
+        more = {"RAFT_JOIN": f"127.0.0.1:{ports[0]}"} if node else {"RAFT_BOOTSTRAP": "true"}
+        return start(
+            sys.executable,
+            EXAMPLES / "one_job.py",
+            log=f"log-{node}",
+            NODE_ID=f"n{node}",
+            NODE_LISTEN_ADDR=f"127.0.0.1:{ports[node]}",
+            RAFT_DATA_DIR=str(tmp_path / f"n{node}"),
+            RAFT_TIMEOUT_MS="500",
+            RAFT_VOTER="true",
+            PAUSE="0.02",
+            **more,
+        )
+
+    def steps() -> list[tuple[int, str, int]]:
+        """Read who did which step, under which token."""
+        said = "\n".join((tmp_path / f"log-{node}").read_text() for node in range(3))
+        found = re.findall(r"step (\d+) by (n\d), token (\d+)", said)
+        return sorted((int(step), by, int(token)) for step, by, token in found)
+
+    nodes = [run(0), run(1), run(2)]
+    address = f"127.0.0.1:{ports[0]}"
+
+    def has_three_voters() -> bool:
+        status = admin.ask(address, timeout=1.0)
+        return status is not None and [m.voter for m in status.members] == [True] * 3
+
+    wait(has_three_voters, "all vote")
+    wait(lambda: len(steps()) > 5, "it is being done")
+    nodes[0].kill()
+    nodes[0].wait(PATIENCE)
+    seen = len(steps())
+    wait(lambda: len(steps()) > seen + 5, "another does it")
+    for node in nodes[1:]:
+        node.send_signal(signal.SIGTERM)
+        assert 0 == node.wait(PATIENCE)
+    done = steps()
+    assert len({step for step, _, _ in done}) == len(done), "no step was done twice"
+    tokens = [token for _, _, token in done]
+    assert sorted(tokens) == tokens
+    owners = {token: by for _, by, token in done}
+    assert {(token, by) for _, by, token in done} == set(owners.items()), "one node a token"
+    assert len(set(owners.values())) > 1
 
 
 SERVERS = {

@@ -38,9 +38,11 @@ from tinyraft.node.membership import (
     was_removed,
 )
 from tinyraft.node.node import Node
+from tinyraft.node.observers import Ringing
 from tinyraft.node.waiters import Waiter
 from tinyraft.storage.data_dir import Identity
 from tinyraft.transport.envelope import Envelope, shown
+from tinyraft.transport.health import Health
 from tinyraft.transport.hosting import Outcome
 from tinyraft.transport.remote import Applied, Remote
 
@@ -262,6 +264,16 @@ class Gate:
             address=self.address,
             incarnation=identity.incarnation,
         )
+
+    def health(self) -> Health:
+        """Tell what a probe asks."""
+        node = self._node
+        known, is_alive = node.known_leader(), node.why_it_ends() is None
+        return Health(is_alive, known.is_ready, is_alive and known.is_self, node.is_leaving)
+
+    def watching(self, ring: Callable[[], object]) -> AbstractContextManager[None]:
+        """Call *ring* whenever `health` may have changed; under locks, so it only sets a flag."""
+        return self._node.observers.watching(Ringing(ring))
 
     def greeting(self, *, patience: float = 0.0) -> tuple[tuple[str, str], ...]:
         """Say at the start of an answer where the leader is, and which cluster this is.

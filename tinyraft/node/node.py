@@ -22,6 +22,7 @@ from tinyraft.core.role import Role
 from tinyraft.core.status import Status
 from tinyraft.errors import (
     ModuleFailed,
+    NodeRemoved,
     NotLeader,
     NotStarted,
     ServerStopped,
@@ -38,6 +39,7 @@ from tinyraft.node.inbox import Inbox
 from tinyraft.node.installer import Installer
 from tinyraft.node.lanes import APPEND_BYTES
 from tinyraft.node.loop import Launch, Part, Running, in_thread
+from tinyraft.node.observers import KnownLeader, Observers
 from tinyraft.node.peers import Connect, Peers
 from tinyraft.node.shipment import PIECE_BYTES, Shipments
 from tinyraft.node.sightings import Sightings
@@ -102,7 +104,8 @@ class Node:
         self._stopping = False
         self._has_left = False  # no longer waits for its successor to be known
         self._leader: tuple[Role, NodeId | None, Term] = (Role.FOLLOWER, None, 0)
-        self._ready_term: Term = 0
+        self._ready_at: tuple[Term, Index] = (0, 0)  # what its leader had committed
+        self.observers = Observers(self.known_leader, node=raft.me, log=log, died=self.died)
         self._configuration: Configuration | None = raft.configuration
         self._news = Condition()  # guards nothing; leaf: told when role, leader or members change
         self._batch_is_open = False  # something is uncommitted: what is proposed waits
@@ -120,7 +123,7 @@ class Node:
             shelf=shelf,
             failed=self._module_failed,
             log=log,
-            applied=lambda: self.snapshotter.look(),
+            applied=self._applied,
         )
         shipments = Shipments(shelf, piece_bytes=piece_bytes)
         self.snapshotter = Snapshotter(
@@ -206,12 +209,26 @@ class Node:
             self._configuration = effects.configuration
         raft = self._raft
         leader = (raft.role, raft.leader_id, raft.term)
+        if self._ready_at[0] != raft.term and raft.leader_id is not None:
+            self._look_for_readiness(raft)
         if leader != self._leader:
             self._leader = leader
             self._peers.ring_all()
             with self._news:
                 self._news.notify_all()
+            self.observers.changed()
         return effects.notices
+
+    def _look_for_readiness(self, raft: Raft) -> None:
+        """Once a term: remember what has to be applied to be level with its leader."""
+        commit = raft.commit_index
+        if raft.log.term_at(commit) == raft.term:
+            self._ready_at = (raft.term, commit)
+            self.observers.changed()
+
+    def _applied(self) -> None:  # after each batch
+        self.snapshotter.look()
+        self.observers.changed()
 
     def _report(self, notices: Sequence[Notice]) -> None:
         for notice in notices:
@@ -221,6 +238,8 @@ class Node:
                 self._log.debug(notice.name, **notice.facts)
             else:
                 self._log.info(notice.name, **notice.facts)
+            if notice.name == "removed":
+                self.observers.changed(ends=True)
 
     def _synced(self, synced: Synced) -> None:
         self.turn(lambda raft: raft.synced(synced))
@@ -413,15 +432,37 @@ class Node:
         """Whether this node leads, as far as it knows."""
         return self._leader[0] is Role.LEADER and self.failure is None
 
+    def known_leader(self) -> KnownLeader:
+        """Tell who leads, and whether this node has caught up with it. Takes no lock."""
+        role, leader, term = self._leader
+        if self._is_out_of_service():
+            return KnownLeader(term, "", is_self=False, is_ready=False)
+        ready_term, index = self._ready_at
+        is_ready = ready_term == term and self.applier.last_applied >= index
+        return KnownLeader(
+            term,
+            leader or "",
+            is_self=role is Role.LEADER,
+            is_ready=is_ready and leader is not None and self.why_it_ends() is None,
+        )
+
+    def why_it_ends(self) -> TinyraftError | None:
+        """Tell why this node will never act as the leader again; None while it may."""
+        if self.failure is not None:
+            return self.failure
+        if self._stopping:
+            return NotStarted(f"{self.me} is shutting down")
+        if self.is_removed:
+            return NodeRemoved(f"{self.me} was removed from the cluster: it never leads again")
+        return None
+
     def status(self) -> Status:
         """Describe this node; the parts are of one moment."""
         applied = self.applier.last_applied
         with self._lock:
             raft = self._raft
             commit, log = raft.commit_index, raft.log
-            current = raft.leader_id is not None and log.term_at(commit) == raft.term
-            if current and applied >= commit and self.failure is None:
-                self._ready_term = raft.term
+            term, index = self._ready_at
             return Status(
                 node_id=raft.me,
                 cluster_id="",
@@ -435,8 +476,9 @@ class Node:
                 last_index=log.last_index,
                 durable_index=log.durable_index,
                 members=raft.configuration.members,
-                is_ready=current
-                and self._ready_term == raft.term
+                is_ready=raft.leader_id is not None
+                and raft.term == term
+                and applied >= index
                 and self.failure is None
                 and not raft.is_removed,
                 failed=str(self.failure or ""),
@@ -466,6 +508,11 @@ class Node:
             if left <= 0 or self._stopping or self.failure is not None:
                 return None
             self.wait_for_news(left)
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether this node is being shut down."""
+        return self._stopping
 
     @property
     def is_stopping(self) -> bool:
@@ -509,11 +556,13 @@ class Node:
         self.space.stop()
         self._peers.say_goodbye()
         self.answer_everybody(f"{self.me} stopped working: {failure}")
+        self.observers.changed(ends=True)
         self._on_failure()
 
     def _module_failed(self, failure: ModuleFailed) -> None:
         with self._lock:  # a disk that failed meanwhile stays the reason: that node is dead
             self.failure = self.failure or failure
+        self.observers.changed(ends=True)
         self.turn(Raft.become_reluctant)
         for waiter in self.waiters.pop_all():
             waiter.resolve(None, failure)
@@ -534,6 +583,7 @@ class Node:
     def resign(self) -> bool:
         """Take no more work and offer leadership to the best voter; False when there is none."""
         self._stopping = True
+        self.observers.changed(ends=True)  # first of all: whoever acts as the leader is to stop
         try:
             self.turn(Raft.transfer)
         except TinyraftError:
@@ -576,6 +626,9 @@ class Node:
             self.failure = self.failure or NotStarted(f"{self.me} was shut down")
         self.answer_everybody(f"{self.me} was shut down")
         self.writer.fail(StorageFailed(f"{self.me} was shut down"))
+        self.observers.changed(ends=True)
+        self.observers.stop()
+        late += [] if self.observers.join(lambda: left(deadline)) else ["observer"]
         return late
 
     def _ended(self, part: str, deadline: float) -> bool:

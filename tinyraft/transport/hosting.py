@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import Any, NoReturn, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, cast
 
 import grpc
 
@@ -25,6 +25,9 @@ from tinyraft.transport import announce
 from tinyraft.transport.envelope import Envelope, Malformed
 from tinyraft.transport.remote import FORWARDED, Applied, Joined, JoinOrder
 from tinyraft.transport.statuses import to_status
+
+if TYPE_CHECKING:
+    from tinyraft.transport.health import Health
 
 T = TypeVar("T")
 Context = grpc.ServicerContext
@@ -77,6 +80,12 @@ class Gate(Protocol):
 
     def status(self) -> Status:
         """Describe the node."""
+
+    def health(self) -> Health:
+        """Tell what a probe asks."""
+
+    def watching(self, ring: Callable[[], object]) -> AbstractContextManager[None]:
+        """Call *ring* whenever that may have changed."""
 
     def greeting(self, *, patience: float = 0.0) -> tuple[tuple[str, str], ...]:
         """Say which cluster this is, and where its leader; wait *patience* seconds to know it."""

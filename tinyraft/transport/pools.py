@@ -12,9 +12,11 @@ PEER_THREADS = 64  # 4 a member and some; a waiting append holds one
 CALLER_THREADS = 1024
 UNARY_THREADS = 128
 ADMIN_THREADS = 4
+HEALTH_THREADS = 256
 
 STREAMS = CALLER_THREADS // 2 - 12  # a stream holds two threads
 UNARY_CALLS = UNARY_THREADS - 8
+WATCHES = HEALTH_THREADS - 6  # of health; each holds a thread
 
 
 class Pools:
@@ -28,8 +30,9 @@ class Pools:
         self.unary = DaemonPool(UNARY_THREADS, name=f"{prefix}-unary")
         self.unknown = DaemonPool(1, name=f"{prefix}-unknown")  # gRPC wants a default
         self.admin = DaemonPool(ADMIN_THREADS, name=f"{prefix}-admin")
+        self.health = DaemonPool(HEALTH_THREADS, name=f"{prefix}-health")
 
     def retire(self) -> None:
         """Keep no idle threads; calls that still come are answered, by what the handlers say."""
-        for pool in (self.peers, self.callers, self.unary, self.admin, self.unknown):
+        for pool in (self.peers, self.callers, self.unary, self.admin, self.health, self.unknown):
             pool.retire()

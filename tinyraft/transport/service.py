@@ -19,6 +19,7 @@ from tinyraft.errors import TinyraftError
 from tinyraft.transport import announce, codec
 from tinyraft.transport.caller_streams import Streams
 from tinyraft.transport.envelope import Malformed
+from tinyraft.transport.health import health_handlers
 from tinyraft.transport.hosting import (
     Admission,
     Context,
@@ -45,7 +46,7 @@ PEER_SECONDS = 30.0  # how long a peer's append may wait for the disk
 
 
 class Service:
-    """Both services of one node, for the ``add_…_to_server`` functions of generated code."""
+    """The services of one node, for the ``add_…_to_server`` functions of generated code."""
 
     Apply: Any
     Join: Any
@@ -93,12 +94,14 @@ class Service:
         self.Status = at_once(lambda _r: encode_status(gate().status()))
         self.Members = at_once(lambda _r: encode_configuration(gate().membership.members()))
         self.Announce = at_once(lambda r: announce_rpc(gate().membership, r))
+        self.health = health_handlers(gate, pools)
 
 
 def register(service: Service, server: grpc.Server) -> None:
     """Host *service* on *server*, which must not run yet."""
     add_RaftServiceV1Servicer_to_server(service, server)  # type: ignore[arg-type]
     add_RaftAdminV1Servicer_to_server(service, server)  # type: ignore[arg-type]
+    server.add_generic_rpc_handlers((service.health,))
 
 
 # --- peers ------------------------------------------------------------------------------------
