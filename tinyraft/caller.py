@@ -20,6 +20,8 @@ from tinyraft.errors import (
     CommandTooLarge,
     ConfigError,
     MaybeApplied,
+    ModuleFailed,
+    NodeRemoved,
     NoQuorum,
     NotApplied,
     NotStarted,
@@ -31,7 +33,7 @@ from tinyraft.route import Retry, Route
 from tinyraft.transport.commands import CommandStream
 from tinyraft.transport.guard import Guard, OwnerProcess
 from tinyraft.transport.options import caller_options
-from tinyraft.transport.remote import query_stale
+from tinyraft.transport.remote import query
 
 OPEN_SECONDS = 1.0  # how long a node may take to greet before the next one is tried
 QUERY_SECONDS = 2.0
@@ -124,35 +126,51 @@ class Caller:
                     self._pause(deadline)
 
     def query(
-        self, request: bytes, *, consistency: Literal["stale"], timeout: float = 10.0
+        self,
+        request: bytes,
+        *,
+        consistency: Literal["linearizable", "stale"] = "linearizable",
+        timeout: float = 10.0,
     ) -> bytes:
-        """Ask a member's module, without a log entry.
+        """Ask a member's module, without a log entry and without a write to any disk.
 
-        ``"stale"`` asks any node: the answer may be behind the cluster.
+        ``"linearizable"``: the answer has everything that anybody was told before this call began,
+        what this program applied included. A member answers when its leader has heard from a
+        majority that it still leads; any member will do.
+
+        ``"stale"``: the first member that is reached answers at once, and may be behind.
+
+        Blocks; tries one member after the other as long as there is time. Safe from any thread.
 
         Args:
             request: Whatever the module's ``query`` takes.
-            consistency: Only ``"stale"`` in this version.
+            consistency: ``"linearizable"`` or ``"stale"``.
             timeout: Seconds for everything.
 
+        Returns:
+            What the module's ``query`` answered.
+
         Raises:
-            ReadFailed: No node answered, or the module could not.
+            ReadFailed: No node answered in time, or the module could not.
             NotStarted: The caller was closed.
         """
         self._owner.check()
-        if consistency != "stale":
-            raise ReadFailed(f"consistency={consistency!r}: this version has only 'stale'")
+        if consistency not in ("linearizable", "stale"):
+            raise ReadFailed(f"consistency={consistency!r} is neither 'linearizable' nor 'stale'")
         deadline = monotonic() + timeout
         last: Exception | None = None
         while (left := deadline - monotonic()) > 0:
             for address in self._addresses:
                 try:
-                    return query_stale(
-                        self._channel(address), request, timeout=min(left, QUERY_SECONDS)
+                    return query(
+                        self._channel(address),
+                        request,
+                        is_stale=consistency == "stale",
+                        timeout=min(left, QUERY_SECONDS),
                     )
                 except ReadFailed:
                     raise  # the module's word
-                except (NotApplied, MaybeApplied, NotStarted) as error:
+                except (NotApplied, MaybeApplied, NotStarted, ModuleFailed, NodeRemoved) as error:
                     self._refuse_closed()
                     last = error
             self._pause(deadline)

@@ -28,6 +28,7 @@ from tinyraft.core.snapshot import Snapshot
 from tinyraft.core.status import Status
 from tinyraft.errors import (
     AlreadyStarted,
+    NoQuorum,
     NotLeader,
     NotStarted,
     ReadFailed,
@@ -194,22 +195,56 @@ class Server:
                 self._caller = Caller(addresses, max_command_bytes=self.config.max_command_bytes)
             return self._caller
 
-    def read(self, function: Callable[[Module], T], *, consistency: Literal["stale"]) -> T:
+    def read(
+        self,
+        function: Callable[[Module], T],
+        *,
+        consistency: Literal["linearizable", "stale"] = "linearizable",
+        max_staleness: float | None = None,
+        timeout: float = 10.0,
+    ) -> T:
         """Run *function* on the module under its mutex and return what it returns.
 
-        ``"stale"`` answers at once with what this node has applied, which may be behind the
-        cluster. *function* must not change the module, and must not keep what it finds by
-        reference.
+        ``"linearizable"``, on any node: *function* sees everything that anybody was told before
+        this call began. Blocks until the leader has heard from a majority that it still leads,
+        which reads at the same time share, and until this node has applied that much. Nothing is
+        written to the log or a disk.
+
+        ``"stale"`` runs it at once on what this node has applied, which may be behind the cluster.
+        With *max_staleness* it sees at least what was committed so many seconds ago, by this node's
+        own clock: at once if a read made sure of that since then, else as a linearizable read.
+
+        *function* must not change the module, and must not keep what it finds by reference.
+
+        Args:
+            function: Is given the module.
+            consistency: ``"linearizable"`` or ``"stale"``.
+            max_staleness: Seconds; only with ``"stale"``.
+            timeout: Seconds to make sure in.
+
+        Returns:
+            What *function* returned.
 
         Raises:
-            ReadFailed: Another consistency was asked for.
+            ReadFailed: No leader confirmed it in time, or another consistency was asked for.
+            NodeRemoved: This node was removed from the cluster; it has only stale reads.
             ModuleFailed: The module stopped applying.
             ReentrantCall: Called from inside the module.
             NotStarted: The server does not run.
         """
         running = self._live()
-        if consistency != "stale":
-            raise ReadFailed(f"consistency={consistency!r}: this version has only 'stale'")
+        if consistency not in ("linearizable", "stale"):
+            raise ReadFailed(f"consistency={consistency!r} is neither 'linearizable' nor 'stale'")
+        is_stale = consistency == "stale"
+        if max_staleness is not None and not is_stale:
+            raise ReadFailed("max_staleness= goes with consistency='stale'")
+        running.node.applier.mutex.refuse_reentry()
+        if is_stale and max_staleness is None:
+            return running.node.read(function)
+        try:
+            running.gate.reading.make_current(timeout=timeout, max_staleness=max_staleness)
+        except NoQuorum as error:
+            raise ReadFailed(str(error)) from error
         return running.node.read(function)
 
     @property

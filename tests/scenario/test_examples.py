@@ -230,7 +230,7 @@ def test_the_readme(start: Start, tmp_path: Path) -> None:
     first = first.replace("from_env(), Words()", "from_env(), CompactWords()")
     port = free_ports(["127.0.0.1"])[0]
     code = f"{first}\n{compact}\n{second.replace('127.0.0.1:50052', f'127.0.0.1:{port}')}\n"
-    here = 'print(server.read(lambda words: list(words.words), consistency="stale"))\n'
+    here = "print(server.read(lambda words: list(words.words)))  # linearizable, too\n"
     more = f"{here}        from_elsewhere()\n        server.snapshot()\n        {here}"
     program = code.replace(here, more) + "\nmain()\n"
     assert 2 == program.count(here)

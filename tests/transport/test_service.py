@@ -32,6 +32,7 @@ UNARY: dict[str, type[Message]] = {
     "PreVote": pb.PreVoteRequest,
     "TimeoutNow": pb.TimeoutNowRequest,
     "Query": pb.QueryRequest,
+    "ReadIndex": pb.ReadIndexRequest,
 }
 STREAMS: dict[str, type[Message]] = {
     "AppendStream": pb.AppendStreamRequest,
@@ -491,16 +492,36 @@ def test_a_forwarded_call_is_not_forwarded_again(unharmed: LocalCluster) -> None
 
 
 def test_queries_and_status(unharmed: LocalCluster) -> None:
-    """A stale query works on any node, another consistency is refused; Status tells all."""
+    """A query works on any node, one that does not say how is refused; Status tells all."""
     channel = unharmed.channel("b")
     stub = RaftServiceV1Stub(channel)
     answer = stub.Query(pb.QueryRequest(request=b"?", consistency=pb.CONSISTENCY_STALE))
     assert answer.index > 0 < int(answer.result)
+    message = pb.QueryRequest(request=b"?", consistency=pb.CONSISTENCY_LINEARIZABLE)
+    newer = stub.Query(message, timeout=DEADLINE)
+    assert newer.index >= answer.index > 0 < int(newer.result)
     error: Any = error_of(lambda: stub.Query(pb.QueryRequest(request=b"?")))
     assert Code.INVALID_ARGUMENT == error.code()
     status = RaftAdminV1Stub(channel).Status(pb.StatusRequest())
     assert ("b", True, 3) == (status.node_id, status.ready, len(status.members))
     assert unharmed.leader() == status.leader.id
+
+
+def test_only_the_leader_gives_a_read_index_and_only_to_its_own(unharmed: LocalCluster) -> None:
+    """A follower says who leads; another cluster, or another recipient, gets no index at all."""
+    leader = unharmed.leader()
+    follower = next(name for name in unharmed.servers if name != leader)
+
+    def ask(name: str, **change: Any) -> int:
+        sealed = envelope(unharmed, name, **change)
+        stub = RaftServiceV1Stub(unharmed.channel(name))
+        return stub.ReadIndex(pb.ReadIndexRequest(envelope=sealed), timeout=DEADLINE).index
+
+    assert unharmed[leader].status().commit_index >= ask(leader) > 1
+    assert leader == trailers(error_of(lambda: ask(follower)))[LEADER_ID]
+    for change in ({"cluster_id": "other"}, {"recipient": "z"}):
+        error: Any = error_of(lambda change=change: ask(leader, **change))
+        assert Code.FAILED_PRECONDITION == error.code()
 
 
 def test_the_greeting_comes_before_the_proposal(cluster: LocalCluster) -> None:

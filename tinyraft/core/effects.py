@@ -13,6 +13,7 @@ from typing import Generic, NewType, TypeVar
 
 from tinyraft.core.configuration import Configuration
 from tinyraft.core.entry import Entry, Index, NodeId, Term
+from tinyraft.core.reads import ReadAnswer
 
 T = TypeVar("T")
 
@@ -103,3 +104,4 @@ class Effects:
     commits: bool  # there may be more to apply: ring the applier
     configuration: Configuration | None  # another one is in force: peers may have come or gone
     notices: tuple[Notice, ...]
+    reads: Sequence[ReadAnswer]  # answered: their index, or that leadership was lost

@@ -1,4 +1,4 @@
-"""What only a leader knows, for the length of its term (dissertation 3.5, 3.6.2, 3.10, 6.2).
+"""What only a leader knows, for the length of its term (dissertation 3.5, 3.6.2, 3.10, 6.2, 6.4).
 
 Law: made when the node wins, thrown away when it steps down, so nothing of it can leak into another
 term. It decides from the log and the configuration it was given; `Raft` acts.
@@ -16,6 +16,7 @@ from tinyraft.core.log import Log
 from tinyraft.core.messages import AppendEntries, AppendReply
 from tinyraft.core.progress import Progress
 from tinyraft.core.quorum import agreed_index, has_quorum
+from tinyraft.core.reads import ReadAnswer, Reads
 
 
 @dataclass(slots=True)
@@ -39,6 +40,7 @@ class Leadership:
         self.heartbeat_round = 0
         self.heartbeats_due: set[NodeId] = set()
         self.overslept = 0  # ticks since the last heartbeat that did not come
+        self.reads = Reads()
         self.uncommitted_bytes = 0
         self.looked_at = tick  # when check-quorum last looked
         self._log = log
@@ -151,6 +153,22 @@ class Leadership:
         if agreed > commit_index and self._log.term_at(agreed) == self.term:
             return agreed
         return commit_index
+
+    # --- reads ------------------------------------------------------------------------------
+
+    def answer_reads(self, *, commit_index: Index) -> list[ReadAnswer]:
+        """Close the reads that have their index; begin a round for those that wait for one."""
+        if not self.reads:
+            return []
+        if self.reads.need_round(begun=self.heartbeat_round, confirmed=self._confirmed_round()):
+            self.beat()
+        return self.reads.take_ready(confirmed=self._confirmed_round(), commit_index=commit_index)
+
+    def _confirmed_round(self) -> int:
+        """Find the newest round of heartbeats that a majority has acknowledged."""
+        acked = {peer: p.acked_round for peer, p in self.progress.items()}
+        acked[self.me] = self.heartbeat_round
+        return agreed_index(self._configuration.voters, acked)
 
     # --- staying in office ------------------------------------------------------------------
 

@@ -58,6 +58,19 @@ class Leading(State):
             )
         return self._append(leadership, EntryKind.COMMAND, commands, time_us=time_us)
 
+    def read(self, read: object) -> None:
+        """Begin a linearizable read (6.4); `Effects.reads` gives its index, or says it is lost.
+
+        Raises:
+            NotLeader: Another member leads.
+        """
+        leadership = self._leadership_or_refuse()
+        leadership.reads.ask(
+            read,
+            index=max(self.commit_index, leadership.noop_index),
+            after_round=leadership.heartbeat_round,
+        )
+
     def change_members(self, change: Change, *, expect: Index | None = None) -> Proposed | None:
         """Append a configuration that differs by one member (4.1); None when it is so already.
 

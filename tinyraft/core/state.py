@@ -18,6 +18,7 @@ from tinyraft.core.invariants import Watch
 from tinyraft.core.leadership import Leadership
 from tinyraft.core.log import MEMORY_BYTES, Log
 from tinyraft.core.messages import Reply
+from tinyraft.core.reads import ReadAnswer
 from tinyraft.core.role import Role
 from tinyraft.core.snapshot import Snapshot
 from tinyraft.core.terms import Terms
@@ -100,6 +101,7 @@ class State:
         self._commit_moved = False
         self._reconfigured = bool(self.history.latest_index)
         self._notices: list[Notice] = []
+        self._reads: list[ReadAnswer] = []  # answered
         self._watch = Watch(self)
 
     @property
@@ -157,6 +159,7 @@ class State:
         was = self.role
         if self.leadership is not None:
             self._handed_over = self.leadership.transfer is not None
+            self._reads += self.leadership.reads.drop()
             self.leadership = None
             self.timer.hear_leader()
         if term > self.term:
@@ -185,7 +188,9 @@ class State:
         notices, self._notices = tuple(self._notices), []
         configuration = self.configuration if self._reconfigured else None
         commits, self._commits, self._reconfigured = self._commits, False, False
-        return Effects(write, self._bulk(), self._control(), commits, configuration, notices)
+        reads = self._take_reads()
+        bulk, control = self._bulk(), self._control()
+        return Effects(write, bulk, control, commits, configuration, notices, reads)
 
     def _take_write(self) -> Write | None:
         if not (self._hard_state_changed or self.log.is_unwritten):
@@ -196,6 +201,13 @@ class State:
             write.hard_state = HardState(self.term, self.voted_for)
             self._hard_state_changed = False
         return write
+
+    def _take_reads(self) -> list[ReadAnswer]:
+        """Whatever happened may have answered some: an acknowledgement, a commit, fewer voters."""
+        reads, self._reads = self._reads, []
+        if self.leadership is not None:
+            reads += self.leadership.answer_reads(commit_index=self.commit_index)
+        return reads
 
     def _bulk(self) -> frozenset[NodeId]:
         """Name the peers with something new to send; one that only looked is not rung again."""

@@ -101,7 +101,7 @@ class Applier:
         log: Log,
         applied: Callable[[], None] = lambda: None,
     ) -> None:
-        """Apply what *fetch(after, max_bytes)* gives, and tell *applied* after each batch.
+        """Apply what *fetch(after, max_bytes)* gives, and tell *applied* behind each batch.
 
         *failed* is told when the module can't go on.
         """
@@ -202,6 +202,7 @@ class Applier:
         self._log.info("snapshot_restored", index=index)
         for waiter in self._waiters.pop_up_to(index):
             waiter.resolve(None, in_snapshot(waiter))
+        self._applied()
 
     def apply(self, batch: list[Entry]) -> None:
         """Apply *batch* and answer those who wait for it."""

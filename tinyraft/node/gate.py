@@ -13,14 +13,13 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any
 
-from tinyraft.core.entry import Term
+from tinyraft.core.entry import Index, Term
 from tinyraft.core.messages import Reply, Request
 from tinyraft.core.snapshot import Snapshot
 from tinyraft.core.status import Status
 from tinyraft.errors import (
     ApplyTimeout,
     CommandTooLarge,
-    ModuleFailed,
     NodeRemoved,
     NoQuorum,
     NotLeader,
@@ -29,6 +28,7 @@ from tinyraft.errors import (
     TinyraftError,
     WrongCluster,
 )
+from tinyraft.module import Module
 from tinyraft.node.membership import (
     Membership,
     known_leader,
@@ -39,6 +39,7 @@ from tinyraft.node.membership import (
 )
 from tinyraft.node.node import Node
 from tinyraft.node.observers import Ringing
+from tinyraft.node.reading import Reading
 from tinyraft.node.waiters import Waiter
 from tinyraft.storage.data_dir import Identity
 from tinyraft.transport.envelope import Envelope, shown
@@ -80,6 +81,7 @@ class Gate:
         self.address = address
         self._remote = remote
         self.membership = membership
+        self.reading = Reading(node, identity=identity, remote=remote)
         self._module_query = module_query
         self._max_command_bytes = max_command_bytes
 
@@ -226,21 +228,38 @@ class Gate:
 
     # --- reads --------------------------------------------------------------------------------
 
-    def query(self, request: bytes) -> tuple[bytes, int]:
+    def read_index(self, envelope: Envelope, *, timeout: float) -> Index:
+        """Give a follower the index that its read must have seen.
+
+        Raises:
+            NotLeader: This node does not lead.
+            NoQuorum: No majority confirmed in *timeout* seconds that it does.
+        """
+        self.admit(envelope)
+        return self.reading.index_here(timeout=timeout)
+
+    def query(self, request: bytes, *, current_in: float | None = None) -> tuple[bytes, Index]:
         """Ask the module's ``query`` under the mutex: as stale as this node is.
+
+        With *current_in* the answer is linearizable, found in so many seconds.
 
         Raises:
             ReadFailed: The module has none, or it raised or answered something else than bytes.
+            NotApplied: This node could not make sure in time that it is not behind.
         """
         query = self._module_query
         if query is None:
             raise ReadFailed("the module has no query method")
-        try:
-            answer: object = self._node.read(lambda _module: query(request))
-        except (ReadFailed, ModuleFailed):
-            raise
-        except Exception as error:
-            raise ReadFailed(f"the module's query raised {error!r}") from error
+
+        def ask(_module: Module) -> object:
+            try:
+                return query(request)
+            except Exception as error:
+                raise ReadFailed(f"the module's query raised {error!r}") from error
+
+        if current_in is not None:
+            self.reading.make_current(timeout=current_in)
+        answer = self._node.read(ask)
         if not isinstance(answer, bytes):
             raise ReadFailed(f"the module's query answered a {type(answer).__name__}, not bytes")
         return answer, self._node.applier.last_applied

@@ -41,6 +41,7 @@ from tinyraft.node.lanes import APPEND_BYTES
 from tinyraft.node.loop import Launch, Part, Running, in_thread
 from tinyraft.node.observers import KnownLeader, Observers
 from tinyraft.node.peers import Connect, Peers
+from tinyraft.node.readers import Readers
 from tinyraft.node.shipment import PIECE_BYTES, Shipments
 from tinyraft.node.sightings import Sightings
 from tinyraft.node.snapshotter import POLICY, Compacting, SnapshotPolicy, Snapshotter
@@ -115,6 +116,7 @@ class Node:
         )
         self.sightings = Sightings(raft.me)
         self.waiters = Waiters()
+        self.readers = Readers(last_applied=lambda: self.applier.last_applied)
         self.writer = Writer(journal, on_synced=self._synced)
         self.applier = Applier(
             module,
@@ -179,7 +181,8 @@ class Node:
                     raise self.failure
                 result = event(self._raft)
                 refused = self._propose_waiting(self._raft)
-                notices = self._dispatch(self._raft.take(), rings_writer=rings_writer)
+                effects = self._raft.take()
+                notices = self._dispatch(effects, rings_writer=rings_writer)
         except TinyraftError:
             raise
         except Exception as error:
@@ -189,6 +192,8 @@ class Node:
             waiters, why = refused
             for waiter in waiters:
                 waiter.resolve(None, why)
+        if effects.reads:
+            self.readers.answered(effects.reads)
         if notices:
             self._report(notices)
         return result
@@ -227,6 +232,7 @@ class Node:
             self.observers.changed()
 
     def _applied(self) -> None:  # after each batch
+        self.readers.applied(self.applier.last_applied)
         self.snapshotter.look()
         self.observers.changed()
 
@@ -407,6 +413,25 @@ class Node:
         """Run *function* on the module under the mutex: as stale as this node is."""
         return self.applier.call(function)
 
+    def ask_read_index(self, waiter: Waiter) -> None:
+        """Begin a linearizable read; *waiter* is answered with its `index`, on the leader only.
+
+        Raises:
+            NotLeader: This node does not lead. It may also be the answer.
+        """
+        self.readers.ask(waiter)
+        try:
+            self.turn(lambda raft: raft.read(waiter))
+        except TinyraftError:
+            if self.readers.discard(waiter):
+                raise  # else it has its answer
+
+    def when_applied(self, index: Index, waiter: Waiter) -> None:
+        """Answer *waiter* when the module has seen the entry *index*, or never will."""
+        self.readers.when_applied(index, waiter)
+        if self.failure is not None and self.readers.discard(waiter):
+            waiter.resolve(None, self.failure)
+
     def leader(self) -> tuple[NodeId | None, str, Term]:
         """Tell who leads, where that is dialled, and in which term."""
         with self._lock:
@@ -566,6 +591,7 @@ class Node:
         self.turn(Raft.become_reluctant)
         for waiter in self.waiters.pop_all():
             waiter.resolve(None, failure)
+        self.readers.fail(failure)
         self._on_failure()
 
     def _disk_is_full(self, is_full: bool) -> None:  # a callback's
@@ -579,6 +605,7 @@ class Node:
         self._refuse_inbox()
         for waiter in self.waiters.pop_all():
             waiter.resolve(None, ServerStopped(f"{why}; entry {waiter.index} may be applied"))
+        self.readers.fail(NotStarted(why))
 
     def resign(self) -> bool:
         """Take no more work and offer leadership to the best voter; False when there is none."""

@@ -12,6 +12,7 @@ A line of output starts with the member that did it:
     2 held mark=5 -> 1 append_reply ...                waits for that mark
     1 -> 2 append ...                                  left for the network
     1 commit=4 / 1 applies 3/2:x                       commit index; what the module was given
+    1 read x index=4                                   a read has its index, or is ``lost``
     1 note became_leader term=2                        a notice
 
 Entries are ``index/term:command``, ``index/term noop`` or ``index/term config(1 2 ~3 ~+4)``: a
@@ -65,7 +66,7 @@ from tinyraft.testing.script_text import (
     show_write,
 )
 
-CHANGE = re.compile(r"\w+ (note|is|members|commit|applies|restores|snapshot)\b")
+CHANGE = re.compile(r"\w+ (note|is|members|commit|applies|restores|snapshot|read)\b")
 
 
 class FixedTimer:
@@ -147,6 +148,9 @@ class Machine:
         if self.raft.commit_index != self._commit:
             self._commit = self.raft.commit_index
             self._print(f"{self.name} commit={self._commit}")
+        for answer in effects.reads:
+            found = "lost" if answer.index is None else f"index={answer.index}"
+            self._print(f"{self.name} read {answer.read} {found}")
         if effects.commits:
             self.apply()
 
@@ -355,6 +359,13 @@ class Cluster:
         """Propose *commands* to *name*."""
         machine = self.machines[NodeId(name)]
         machine.raft.propose([command.encode() for command in commands], time_us=0)
+        self._pump(machine)
+
+    def do_read(self, name: str, *reads: str) -> None:
+        """Begin linearizable *reads* at *name*."""
+        machine = self.machines[NodeId(name)]
+        for read in reads:
+            machine.raft.read(read)
         self._pump(machine)
 
     def do_full(self, name: str) -> None:

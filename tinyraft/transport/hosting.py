@@ -75,7 +75,10 @@ class Gate(Protocol):
     def exporting(self) -> AbstractContextManager[tuple[Snapshot, Iterator[bytes]]]:
         """Take a snapshot, and give its file in pieces."""
 
-    def query(self, request: bytes) -> tuple[bytes, int]:
+    def read_index(self, envelope: Envelope, *, timeout: float) -> Index:
+        """Give a follower the index of its read."""
+
+    def query(self, request: bytes, *, current_in: float | None = None) -> tuple[bytes, Index]:
         """Ask the module; return its answer and what was applied."""
 
     def status(self) -> Status:

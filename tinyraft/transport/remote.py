@@ -19,7 +19,7 @@ from tinyraft.core.entry import Index, NodeId, Term
 from tinyraft.errors import NotStarted
 from tinyraft.transport import announce
 from tinyraft.transport.announce import Announcement, Answer
-from tinyraft.transport.envelope import PROTOCOL
+from tinyraft.transport.envelope import PROTOCOL, Envelope, seal
 from tinyraft.transport.members import encode_change
 from tinyraft.transport.options import Options
 from tinyraft.transport.statuses import from_rpc_error
@@ -126,6 +126,17 @@ class Remote:
             answer.recovery_epoch,
         )
 
+    def read_index(self, address: str, envelope: Envelope, *, timeout: float) -> Index:
+        """Ask the leader, at *address*, how far a read that begins now must have seen the log.
+
+        Raises:
+            TinyraftError: What the other node answered, or `MaybeApplied` without an answer.
+        """
+        stub = RaftServiceV1Stub(self._channel(address))
+        message = pb.ReadIndexRequest(envelope=seal(envelope))
+        with answers():
+            return stub.ReadIndex(message, timeout=timeout).index
+
     def announce(self, address: str, announcement: Announcement, *, timeout: float) -> Answer:
         """Tell the node at *address* where this one is, and hear what it knows.
 
@@ -182,14 +193,15 @@ class Remote:
             channel.close()
 
 
-def query_stale(channel: grpc.Channel, request: bytes, *, timeout: float) -> bytes:
+def query(channel: grpc.Channel, request: bytes, *, is_stale: bool, timeout: float) -> bytes:
     """Ask the module of the node behind *channel*.
 
     Raises:
         ReadFailed: The module could not answer.
         TinyraftError: The node could not be asked.
     """
-    message = pb.QueryRequest(request=request, consistency=pb.CONSISTENCY_STALE)
+    consistency = pb.CONSISTENCY_STALE if is_stale else pb.CONSISTENCY_LINEARIZABLE
+    message = pb.QueryRequest(request=request, consistency=consistency)
     with answers():
         return RaftServiceV1Stub(channel).Query(message, timeout=timeout).result
 

@@ -18,7 +18,7 @@ from tinyraft.core.status import Status
 from tinyraft.errors import TinyraftError
 from tinyraft.transport import announce, codec
 from tinyraft.transport.caller_streams import Streams
-from tinyraft.transport.envelope import Malformed
+from tinyraft.transport.envelope import Malformed, unseal
 from tinyraft.transport.health import health_handlers
 from tinyraft.transport.hosting import (
     Admission,
@@ -58,6 +58,7 @@ class Service:
     TimeoutNow: Any
     InstallSnapshot: Any
     Query: Any
+    ReadIndex: Any
     Announce: Any
     Status: Any
     Members: Any
@@ -81,7 +82,8 @@ class Service:
 
         self.Apply = limited(lambda r, c: apply_rpc(gate(), r, c))
         self.Join = limited(lambda r, c: join_rpc(gate().membership, r, c))
-        self.Query = limited(lambda r, _c: query_rpc(gate(), r))
+        self.Query = limited(lambda r, c: query_rpc(gate(), r, c))
+        self.ReadIndex = limited(lambda r, c: read_index_rpc(gate(), r, c))
         self.ChangeMembers = limited(lambda r, c: change_rpc(gate().membership, r, c))
         self.TransferLeadership = limited(lambda r, c: transfer_rpc(gate().membership, r, c))
 
@@ -218,12 +220,24 @@ def join_rpc(membership: Membership, message: pb.JoinRequest, context: Context) 
     )
 
 
-def query_rpc(gate: Gate, message: pb.QueryRequest) -> pb.QueryResponse:
+def query_rpc(gate: Gate, message: pb.QueryRequest, context: Context) -> pb.QueryResponse:
     """Ask the module."""
-    if message.consistency != pb.CONSISTENCY_STALE:
-        raise Malformed("consistency must be CONSISTENCY_STALE: this version has no other reads")
-    result, index = gate.query(message.request)
+    if message.consistency not in (pb.CONSISTENCY_LINEARIZABLE, pb.CONSISTENCY_STALE):
+        raise Malformed("consistency must be CONSISTENCY_LINEARIZABLE or CONSISTENCY_STALE")
+    is_stale = message.consistency == pb.CONSISTENCY_STALE
+    left = None if is_stale else time_left(context)
+    result, index = gate.query(message.request, current_in=left)
     return pb.QueryResponse(result=result, index=index)
+
+
+def read_index_rpc(
+    gate: Gate, message: pb.ReadIndexRequest, context: Context
+) -> pb.ReadIndexResponse:
+    """Give a follower the index of its read."""
+    if not message.HasField("envelope"):
+        raise Malformed("envelope is missing: members always say who they are and whom they mean")
+    envelope = unseal(message.envelope)
+    return pb.ReadIndexResponse(index=gate.read_index(envelope, timeout=time_left(context)))
 
 
 def snapshot_rpc(gate: Gate) -> pb.TakeSnapshotResponse:

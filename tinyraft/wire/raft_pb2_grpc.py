@@ -84,6 +84,11 @@ class RaftServiceV1Stub(object):
                 request_serializer=tinyraft_dot_wire_dot_raft__pb2.QueryRequest.SerializeToString,
                 response_deserializer=tinyraft_dot_wire_dot_raft__pb2.QueryResponse.FromString,
                 _registered_method=True)
+        self.ReadIndex = channel.unary_unary(
+                '/trevatk.raft.v1.RaftServiceV1/ReadIndex',
+                request_serializer=tinyraft_dot_wire_dot_raft__pb2.ReadIndexRequest.SerializeToString,
+                response_deserializer=tinyraft_dot_wire_dot_raft__pb2.ReadIndexResponse.FromString,
+                _registered_method=True)
         self.Announce = channel.unary_unary(
                 '/trevatk.raft.v1.RaftServiceV1/Announce',
                 request_serializer=tinyraft_dot_wire_dot_raft__pb2.AnnounceRequest.SerializeToString,
@@ -166,6 +171,14 @@ class RaftServiceV1Servicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadIndex(self, request, context):
+        """Follower to leader: how far a read that begins now must have seen the log. Answered when a
+        majority has confirmed that the leader still leads.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Announce(self, request, context):
         """Node to node, until a leader has found it: where it is, and where it has seen others.
         """
@@ -225,6 +238,11 @@ def add_RaftServiceV1Servicer_to_server(servicer, server):
                     servicer.Query,
                     request_deserializer=tinyraft_dot_wire_dot_raft__pb2.QueryRequest.FromString,
                     response_serializer=tinyraft_dot_wire_dot_raft__pb2.QueryResponse.SerializeToString,
+            ),
+            'ReadIndex': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadIndex,
+                    request_deserializer=tinyraft_dot_wire_dot_raft__pb2.ReadIndexRequest.FromString,
+                    response_serializer=tinyraft_dot_wire_dot_raft__pb2.ReadIndexResponse.SerializeToString,
             ),
             'Announce': grpc.unary_unary_rpc_method_handler(
                     servicer.Announce,
@@ -502,6 +520,33 @@ class RaftServiceV1(object):
             '/trevatk.raft.v1.RaftServiceV1/Query',
             tinyraft_dot_wire_dot_raft__pb2.QueryRequest.SerializeToString,
             tinyraft_dot_wire_dot_raft__pb2.QueryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadIndex(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trevatk.raft.v1.RaftServiceV1/ReadIndex',
+            tinyraft_dot_wire_dot_raft__pb2.ReadIndexRequest.SerializeToString,
+            tinyraft_dot_wire_dot_raft__pb2.ReadIndexResponse.FromString,
             options,
             channel_credentials,
             insecure,

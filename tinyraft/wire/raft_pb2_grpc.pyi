@@ -42,6 +42,10 @@ class RaftServiceV1Stub:
     """Leader to its chosen successor."""
     Query: _grpc.UnaryUnaryMultiCallable[_raft_pb2.QueryRequest, _raft_pb2.QueryResponse]
     """Asks the module without a log entry."""
+    ReadIndex: _grpc.UnaryUnaryMultiCallable[_raft_pb2.ReadIndexRequest, _raft_pb2.ReadIndexResponse]
+    """Follower to leader: how far a read that begins now must have seen the log. Answered when a
+    majority has confirmed that the leader still leads.
+    """
     Announce: _grpc.UnaryUnaryMultiCallable[_raft_pb2.AnnounceRequest, _raft_pb2.AnnounceResponse]
     """Node to node, until a leader has found it: where it is, and where it has seen others."""
 
@@ -129,6 +133,16 @@ class RaftServiceV1Servicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _raft_pb2.QueryResponse:
         """Asks the module without a log entry."""
+
+    @_abc_1.abstractmethod
+    def ReadIndex(
+        self,
+        request: _raft_pb2.ReadIndexRequest,
+        context: _grpc.ServicerContext,
+    ) -> _raft_pb2.ReadIndexResponse:
+        """Follower to leader: how far a read that begins now must have seen the log. Answered when a
+        majority has confirmed that the leader still leads.
+        """
 
     @_abc_1.abstractmethod
     def Announce(
