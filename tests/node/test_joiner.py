@@ -46,6 +46,7 @@ class Bench:
             leader=lambda: (self.leader, "", 1),
             sightings=Sightings(NodeId("d")),
             is_removed=False,
+            misses_somebody=False,
             turn=lambda event: event(SimpleNamespace(learn_removed=self.learn_removed)),
         )
         self.joiner = Joiner(
@@ -108,6 +109,21 @@ def test_a_member_at_its_address_asks_nobody() -> None:
     bench = Bench("a:1", members=configuration("a", "d"), cluster="the-cluster")
     assert [IDLE_SECONDS] == bench.steps(1)
     assert [] == bench.asked
+
+
+def test_a_leader_that_misses_somebody_announces_itself_where_the_name_leads() -> None:
+    """All moved, and the one that came last is the one that RAFT_JOIN leads all the others to.
+
+    It knows nobody's present address, and nobody else has a reason to ask (P69; found by a seed).
+    """
+    bench = Bench("a:1", members=configuration("a", "d"), cluster="the-cluster")
+    bench.node.misses_somebody = True
+    bench.answers = [KNOWN]
+    assert [joiner.LONGEST_PAUSE_SECONDS] == bench.steps(1)
+    assert (["tell a:1"], [KNOWN]) == (bench.addresses, bench.heard)
+    bench.node.misses_somebody = False
+    assert [IDLE_SECONDS] == bench.steps(1)
+    assert 1 == len(bench.asked)
 
 
 def test_a_member_that_no_leader_has_found_announces_itself() -> None:

@@ -197,6 +197,11 @@ class Leadership:
         """Tell whether *peer* was heard since the last look, or in the time before it."""
         return self.progress[peer].active or peer in self._heard
 
+    @property
+    def misses_somebody(self) -> bool:
+        """Whether a member was not heard for long: it may be somewhere else."""
+        return not all(map(self.is_heard, self.progress))
+
     def best_successor(self) -> NodeId | None:
         """Name the voter who was heard lately, has room, and has most of the log."""
         candidates = [

@@ -8,12 +8,14 @@ A node that belongs to a cluster announces where it is: to the addresses of RAFT
 members where the configuration has them and where they were seen since. Who is told passes on what
 it knows, so that members which all moved at once find each other as long as one address leads to
 one of them: A hears of B and C, B hears of A and C from A, and any of them can be elected. The
-leader then writes the new addresses into the log, one after another.
+leader then writes the new addresses into the log, one after another. A leader that misses somebody
+announces itself at RAFT_JOIN: who came late may be the very one that all the others' name leads to,
+and knows nobody.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from threading import Event
 from typing import TypeVar
 
@@ -114,6 +116,9 @@ class Joiner:
         if self.is_done():
             self._well_at, self._pause = now, PAUSE_SECONDS
             self._told.clear()
+            if self._node.misses_somebody and not self._node.is_removed:
+                self._announce(self._ask)
+                return LONGEST_PAUSE_SECONDS
             return IDLE_SECONDS
         if self._well_at is not None and now - self._well_at < self._patience:
             return PAUSE_SECONDS
@@ -137,18 +142,9 @@ class Joiner:
 
     def _come_back(self) -> Joined | None:
         """Announce where this node is, and have the leader write it down."""
-        leaders: list[Answer] = []
-        for address in list(self.addresses()):
-            answer = self._try(
-                lambda at=address: self._remote.announce(  # type: ignore[misc]
-                    at, self._membership.announcement(), timeout=ANNOUNCE_SECONDS
-                )
-            )
-            if self._node.is_removed:
-                return None
-            if answer is not None:
-                self._membership.heard(answer)
-                leaders += [answer] if answer.leader_address else []
+        leaders = self._announce(self.addresses())
+        if self._node.is_removed:
+            return None
         if self._node.leader()[0] is not None:
             return self._try(
                 lambda: self._membership.join(self.order(), timeout=CALL_SECONDS, forwarded=False)
@@ -159,6 +155,22 @@ class Joiner:
         if where == self._address:
             return None  # they take this node for the leader: it soon is, or another
         return self._try(lambda: self._remote.join(where, self.order(), timeout=CALL_SECONDS))
+
+    def _announce(self, addresses: Iterable[str]) -> list[Answer]:
+        """Tell all *addresses* where this node is; return the answers that name a leader."""
+        leaders: list[Answer] = []
+        for address in [address for address in addresses if address != self._address]:
+            answer = self._try(
+                lambda at=address: self._remote.announce(  # type: ignore[misc]
+                    at, self._membership.announcement(), timeout=ANNOUNCE_SECONDS
+                )
+            )
+            if self._node.is_removed:
+                break
+            if answer is not None:
+                self._membership.heard(answer)
+                leaders += [answer] if answer.leader_address else []
+        return leaders
 
     def _try(self, attempt: Callable[[], T]) -> T | None:
         """Make one *attempt*; None when it was in vain, or when it is too late for it."""

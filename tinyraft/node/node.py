@@ -443,6 +443,13 @@ class Node:
         return self.sightings.address_of(member) if member else ""
 
     @property
+    def misses_somebody(self) -> bool:
+        """Whether this node leads, and has not heard a member for long."""
+        with self._lock:
+            leadership = self._raft.leadership
+            return leadership is not None and leadership.misses_somebody
+
+    @property
     def is_removed(self) -> bool:
         """Whether this node was removed from its cluster."""
         return self._raft.is_removed

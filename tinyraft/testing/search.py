@@ -48,6 +48,9 @@ class Search:
         known = member.raft.configuration.get(member.name)
         if known and known.address == member.address and member.raft.leader_id is not None:
             self._well_at = now
+            anchor = world.anchor()
+            if member.node.misses_somebody and anchor not in (None, member):
+                self._announce(anchor.address)
             return
         if self._well_at is not None and now - self._well_at < timeout:
             return
