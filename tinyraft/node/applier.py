@@ -124,8 +124,8 @@ class Applier:
         self._cluster_id = cluster_id
         self._applying = Applying(self.current_entry)
         self._entry: Entry | None = None  # the last one, or the one that the module is at
+        self._current: CurrentEntry | None = None  # of that one, if the module asked
         self._restored_time_us = 0  # of what came in a snapshot
-        self._current: CurrentEntry | None = None  # likewise, if it asked
         self._log = log
         self.bell = Bell()
         self.is_stopping = False
