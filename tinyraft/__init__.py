@@ -14,6 +14,7 @@ from tinyraft.core.members import Members
 from tinyraft.core.role import Role
 from tinyraft.core.snapshot import Snapshot
 from tinyraft.core.status import Status
+from tinyraft.current import CurrentEntry, current_entry
 from tinyraft.errors import (
     AlreadyStarted,
     ApplyTimeout,
@@ -40,6 +41,7 @@ from tinyraft.errors import (
     NotCaughtUp,
     NotLeader,
     NotStarted,
+    OutsideApply,
     Overloaded,
     ReadFailed,
     ReentrantCall,
@@ -71,6 +73,7 @@ __all__ = [
     "ConfigurationChanged",
     "ConnectionLost",
     "CorruptLog",
+    "CurrentEntry",
     "DataDirLocked",
     "ErrNoCommit",
     "ForkedProcess",
@@ -94,6 +97,7 @@ __all__ = [
     "NotLeader",
     "NotStarted",
     "Observer",
+    "OutsideApply",
     "Overloaded",
     "ReadFailed",
     "ReentrantCall",
@@ -113,5 +117,6 @@ __all__ = [
     "UnknownMember",
     "WrongCluster",
     "__version__",
+    "current_entry",
     "may_have_applied",
 ]

@@ -239,6 +239,10 @@ class ReentrantCall(LifecycleError):
     """The module called back into its own server from inside a callback; that would deadlock."""
 
 
+class OutsideApply(LifecycleError):
+    """`current_entry` was asked for outside `Module.apply`, where there is none."""
+
+
 def may_have_applied(error: BaseException) -> bool:
     """Tell whether the command behind *error* may have taken effect.
 

@@ -2,7 +2,8 @@
 
 Law: every member calls the same methods with the same arguments in the same order, so `apply` may
 depend on nothing but its command and the state that earlier commands made: no clock, no chance,
-no environment, no files of this machine.
+no environment, no files of this machine. Time and chance that are equal on every member come from
+`tinyraft.current_entry`.
 """
 
 from __future__ import annotations

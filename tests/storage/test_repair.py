@@ -26,6 +26,7 @@ from tinyraft.storage.survey import Findings, look
 from tinyraft.storage.wal import Wal
 from tinyraft.testing.disk import Fault, SimDisk, lost
 
+LATE_US = 1_700_000_000_000_000
 go_on = partial(repair.go_on, segment_bytes=SEGMENT_BYTES)
 
 
@@ -61,7 +62,11 @@ def make_member(
     )
     entries = [configuration(1, 1, FOUNDERS), *make_entries(2, 2, term=1, command=b"old")]
     wal.write([write(entries, state=vote(1))])
-    wal.write([write(make_entries(4, last - 3, term=last_term), state=vote(term, "b"))])
+    late = make_entry(
+        index=last, term=last_term, kind=EntryKind.COMMAND, command=b"x", time_us=LATE_US
+    )
+    newer = [*make_entries(4, last - 4, term=last_term), late] if last > 3 else []
+    wal.write([write(newer, state=vote(term, "b"))])
     wal.close()
     data_dir.close()
     return path
@@ -72,6 +77,7 @@ def keep_snapshot(disk: SimDisk, path: Path, *, index: int, compacts: bool = Fal
     data_dir = DataDir.open(disk, path)
     shelf = Snapshots.open(disk, data_dir.snapshots_directory)
     meta = replace(snapshot_of(index, 3), configuration=FOUNDERS, configuration_index=1)
+    meta = replace(meta, time_us=LATE_US)
     shelf.write(meta, [b"state", b" of all"], cluster_id="the-cluster")
     wal, _ = Wal.open(disk, data_dir.wal_directory, segment_bytes=SEGMENT_BYTES, snapshots=[meta])
     if compacts:
@@ -273,6 +279,7 @@ def test_the_kept_member_goes_on_alone(disk: SimDisk) -> None:
     assert (3 + TERM_JUMP, 1, 10) == (told.term, told.epoch, told.index)
     assert path / "before-recovery-1" == told.copy
     check_repaired(disk, path, told, last=9)
+    assert LATE_US == opened(disk, path)[1][-1].time_us, "time does not go back"
     assert [b"old", b"old", *[b"x"] * 6] == [e.command for e in opened(disk, path)[1]][1:-1]
     copied = look(disk, told.copy)
     assert replace(before, path=str(told.copy)) == copied
@@ -463,6 +470,7 @@ def test_a_snapshot_begins_a_new_cluster(disk: SimDisk) -> None:
     shelf = Snapshots.open(disk, Path("/x/snapshots"), cluster_id=told.identity.cluster_id)
     assert shelf.newest is not None
     assert b"state of all" == b"".join(shelf.read(shelf.newest))
+    assert LATE_US == shelf.newest.meta.time_us, "time does not go back"
     assert [] == opened(disk.crash(lost), Path("/x"))[1]
 
 

@@ -22,6 +22,7 @@ from tinyraft.storage.snapshot_file import (
     FrameWriter,
     Header,
     SnapshotFile,
+    decode_header,
     frame_seed,
     parse_name,
     recut,
@@ -420,6 +421,17 @@ def test_a_newer_snapshot_is_known_as_such(data: bytes) -> None:
     disk.put(DIRECTORY / snapshot_name(5, 3), data)
     with pytest.raises(FormatTooNew, match=r"snapshots/0.*install|I know only"):
         open_snapshots(disk)
+
+
+def test_a_header_without_a_time_is_an_old_one() -> None:
+    """Promise: it counts as of no time; with one it comes back as it was."""
+    fields = json.loads(header_with())
+    del fields["time_us"]
+    assert 0 == decode_header(json.dumps(fields).encode()).meta.time_us
+    assert 2**62 == decode_header(header_with(time_us=2**62)).meta.time_us
+    for absurd in (-1, 2**63, 1.5, "1", True, None):
+        with pytest.raises(BadSnapshot):
+            decode_header(header_with(time_us=absurd))
 
 
 def test_a_header_may_say_more() -> None:

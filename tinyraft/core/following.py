@@ -47,6 +47,8 @@ class Following(State):
         if cut is not None:
             self._note("log_cut", index=cut)
             self._reconfigured |= self.history.cut(cut)
+        if request.entries:
+            self._time_us = max(self._time_us, request.entries[-1].time_us)
         for entry in request.entries:
             if entry.kind is EntryKind.CONFIGURATION and entry.index > self.history.latest_index:
                 self._reconfigured |= self.history.append(entry)
@@ -73,6 +75,7 @@ class Following(State):
             return InstallReply(term=self.term)
         if snapshot.index > self.commit_index:
             self._note("snapshot_installed", index=snapshot.index, term=snapshot.term)
+            self._time_us = max(self._time_us, snapshot.time_us)
             if self.log.matches(snapshot.index, snapshot.term):
                 self._commit(snapshot.index)  # what follows it here is kept
             else:
@@ -83,15 +86,16 @@ class Following(State):
         self.snapshot_index = max(self.snapshot_index, snapshot.index)
         return self._hold(InstallReply(self.term, match_index=snapshot.index))
 
-    def snapshot_at(self, index: Index) -> Snapshot | None:
+    def snapshot_at(self, index: Index, *, time_us: int = 0) -> Snapshot | None:
         """Describe a snapshot of what was applied up to *index*; None when there is a newer one.
 
-        After a restart it is there before the module was given it.
+        After a restart it is there before the module was given it. *time_us* is that entry's.
         """
         if not self.snapshot_index <= index <= self.commit_index:
             return None
         configuration_index, configuration = self.history.at(index)
-        return Snapshot(index, self.log.term_at(index), configuration, configuration_index)
+        term = self.log.term_at(index)
+        return Snapshot(index, term, configuration, configuration_index, time_us)
 
     def snapshot_taken(self, index: Index) -> None:
         """A snapshot up to *index* is on disk and was read back."""

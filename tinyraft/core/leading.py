@@ -181,8 +181,6 @@ class Leading(State):
         leadership.proposed(self._uncommitted(self.log.last_index))
         self.leadership = leadership
         self.wakefulness.begin()
-        for last in self._in_memory(self.log.last_index - 1, self.log.last_index):
-            self._time_us = max(self._time_us, last.time_us)
         self._note("became_leader", term=self.term)
         self._append(leadership, EntryKind.NOOP, [b""])
         leadership.beat()

@@ -17,9 +17,11 @@ class Snapshot:
         term: That entry's term.
         configuration: The last one at or below *index*, the removed ids with it.
         configuration_index: Where its entry stood.
+        time_us: The time of the entry *index*; no later entry may have an earlier one.
     """
 
     index: Index
     term: Term
     configuration: Configuration
     configuration_index: Index
+    time_us: int = 0

@@ -61,7 +61,7 @@ class State:
             me: This member.
             settings: What the shell decides.
             hard_state: Its term and vote.
-            entries: The end of its log.
+            entries: The end of its log; the last entry at least, if there is one behind *snapshot*.
             random: For election timeouts.
             terms: Those of the whole log, when *entries* are not all of it.
             configurations: The configuration entries of the whole log, likewise.
@@ -94,7 +94,10 @@ class State:
         self.ticks = 0
         self.candidacy: Candidacy | None = None
         self._timeout_now: NodeId | None = None
-        self._time_us = 0
+        # No entry of this log has a later time; times never decrease along a log.
+        self._time_us = snapshot.time_us if snapshot else 0
+        if entries:
+            self._time_us = max(self._time_us, entries[-1].time_us)
         self._mark = Mark(0)
         self._hard_state_changed = False
         self._commits = False

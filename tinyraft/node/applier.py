@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from tinyraft.core.effects import InSnapshot
 from tinyraft.core.entry import Entry, EntryKind, Index
+from tinyraft.current import Applying, CurrentEntry
 from tinyraft.errors import (
     ModuleError,
     ModuleFailed,
@@ -100,10 +101,11 @@ class Applier:
         failed: Callable[[ModuleFailed], None],
         log: Log,
         applied: Callable[[], None] = lambda: None,
+        cluster_id: Callable[[], str] = str,
     ) -> None:
         """Apply what *fetch(after, max_bytes)* gives, and tell *applied* behind each batch.
 
-        *failed* is told when the module can't go on.
+        *failed* is told when the module can't go on. From *cluster_id* comes what is chance to it.
         """
         self.mutex = Mutex()
         self.last_applied: Index = 0
@@ -119,6 +121,11 @@ class Applier:
         self._shelf = shelf
         self._failed = failed
         self._applied = applied
+        self._cluster_id = cluster_id
+        self._applying = Applying(self.current_entry)
+        self._entry: Entry | None = None  # the last one, or the one that the module is at
+        self._current: CurrentEntry | None = None  # of that one, if the module asked
+        self._restored_time_us = 0  # of what came in a snapshot
         self._log = log
         self.bell = Bell()
         self.is_stopping = False
@@ -188,6 +195,7 @@ class Applier:
                 broken = content.error
             if broken is None:
                 self.last_applied = index
+                self._entry, self._restored_time_us = None, newest.meta.time_us
             else:
                 self.failure = ModuleFailed(
                     f"the module could not restore the snapshot {newest.path} of entry {index}:"
@@ -207,7 +215,7 @@ class Applier:
     def apply(self, batch: list[Entry]) -> None:
         """Apply *batch* and answer those who wait for it."""
         outcomes: list[tuple[bytes | None, TinyraftError | None]] = []
-        with self.mutex.held():
+        with self.mutex.held(), self._applying:
             for entry in batch:
                 assert entry.index == self.last_applied + 1, "entries are applied in order, once"
                 outcome = self._apply_one(entry)
@@ -228,6 +236,7 @@ class Applier:
             self._failed(self.failure)
 
     def _apply_one(self, entry: Entry) -> tuple[bytes | None, TinyraftError | None]:
+        self._entry = entry
         if entry.kind is not EntryKind.COMMAND:
             return None, None
         try:
@@ -245,6 +254,24 @@ class Applier:
             return result, None
         kind = type(result).__name__
         return None, ModuleError(f"the module answered a {kind}, not bytes or None")
+
+    @property
+    def last_time_us(self) -> int:
+        """The time of the entry `last_applied`. Asked for under the mutex."""
+        return self._entry.time_us if self._entry is not None else self._restored_time_us
+
+    def current_entry(self) -> CurrentEntry:
+        """Describe the entry that is being applied; the same object till it is over."""
+        entry, current = self._entry, self._current
+        assert entry is not None, "only a module that is applying can ask"
+        if current is None or current.index != entry.index:
+            current = self._current = CurrentEntry(
+                index=entry.index,
+                term=entry.term,
+                time_us=entry.time_us,
+                cluster_id=self._cluster_id(),
+            )
+        return current
 
     def _fail(self, entry: Entry, error: BaseException) -> tuple[None, None]:
         self.failure = ModuleFailed(

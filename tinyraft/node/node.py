@@ -126,6 +126,7 @@ class Node:
             failed=self._module_failed,
             log=log,
             applied=self._applied,
+            cluster_id=cluster_id,
         )
         shipments = Shipments(shelf, piece_bytes=piece_bytes)
         self.snapshotter = Snapshotter(

@@ -163,11 +163,12 @@ class Snapshotter:
 
     def begin(self) -> Copy | None:
         """Have the module make its copy; None when there is a newer snapshot, the leader's say."""
-        if self._copy is None:
+        applier, make_copy = self._applier, self._copy
+        if make_copy is None:
             raise ModuleError("the module has no snapshot(): the log is kept whole")
-        index, chunks = self._applier.copy(self._copy)
-        self._index, self._bytes = index, self._applier.bytes_applied
-        snapshot = self._turn(lambda raft: raft.snapshot_at(index))
+        index, (chunks, time_us) = applier.copy(lambda: (make_copy(), applier.last_time_us))
+        self._index, self._bytes = index, applier.bytes_applied
+        snapshot = self._turn(lambda raft: raft.snapshot_at(index, time_us=time_us))
         if snapshot is None:
             return None
         if not index:

@@ -53,7 +53,7 @@ class Recovered:
 
     Attributes:
         hard_state: Term and vote.
-        entries: The last entries, up to the end, as many as fit in memory; perhaps none.
+        entries: The last entries, up to the end, as many as fit in memory; the last always.
         notices: What was found and done on the way.
         terms: The terms of all entries on disk, and where the log begins: at 0, or at an entry that
             the snapshot covers, perhaps long before the snapshot's end.

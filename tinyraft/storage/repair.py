@@ -219,8 +219,14 @@ def append_configuration(
     )
     try:
         index = recovered.terms.last_index + 1
+        last = recovered.entries[-1].time_us if recovered.entries else 0
+        covered = recovered.snapshot.time_us if recovered.snapshot else 0
         entry = make_entry(
-            index=index, term=term, kind=EntryKind.CONFIGURATION, command=configuration.encode()
+            index=index,
+            term=term,
+            kind=EntryKind.CONFIGURATION,
+            command=configuration.encode(),
+            time_us=max(last, covered),  # the next leader's clock must not go back behind it
         )
         write_or_refuse(wal, Write(Mark(0), HardState(term, None), None, [entry]))
     finally:

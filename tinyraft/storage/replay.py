@@ -29,7 +29,7 @@ class NewerFrame(ValueError):
 
 
 class Tail:
-    """The last entries, as many as fit."""
+    """The last entries, as many as fit; the very last one always."""
 
     def __init__(self, most_bytes: int) -> None:
         """Keep at most so many bytes of entries."""
@@ -62,7 +62,7 @@ class Tail:
         """Return those that fit."""
         entries = [entry for batch, _ in self._batches for entry in batch]
         size, first = self._bytes, 0
-        while size > self._most_bytes:
+        while size > self._most_bytes and first + 1 < len(entries):
             size -= entries[first].size
             first += 1
         return entries[first:] if first else entries

@@ -8,7 +8,8 @@ kept for later is refused as newer, never skipped.
     header · chunk · chunk · … · end
 
 The header's body is JSON: format_version, id, cluster_id, index, term, configuration (as in its
-entry), configuration_index, machine_version; fields that are not known are passed over. A chunk's
+entry), configuration_index, time_us (of the entry index; 0 where it is missing), machine_version;
+fields that are not known are passed over. A chunk's
 body is a part of what the module gave, at most 256 KiB. The end's body is u64 chunks · u64 bytes
 in them. The header's frame has a seed of the index alone, since a reader learns the id from it; the
 id, of 63 random bits, is made with the file: two nodes' snapshots of one index may differ.
@@ -94,6 +95,7 @@ class Header:
             "term": meta.term,
             "configuration": meta.configuration.encode().decode(),
             "configuration_index": meta.configuration_index,
+            "time_us": meta.time_us,
             "machine_version": 0,
         }
         return json.dumps(fields, separators=(",", ":")).encode()
@@ -132,12 +134,12 @@ def decode_header(body: bytes) -> Header:
             )
         names = fields["cluster_id"], fields["configuration"]
         keys = ("id", "index", "term", "configuration_index", "machine_version")
-        numbers = [fields[key] for key in keys]
+        numbers = [*(fields[key] for key in keys), fields.get("time_us", 0)]
         if not all(type(number) is int and 0 <= number < LIMIT for number in numbers):
             raise ValueError("a number is out of its range")
         if not all(isinstance(name, str) for name in names):
             raise TypeError("a text is none")
-        id, index, term, configuration_index, machine_version = numbers
+        id, index, term, configuration_index, machine_version, time_us = numbers
         configuration = Configuration.decode(names[1].encode())
     except (ValueError, TypeError, KeyError, MalformedEntry, RecursionError) as error:
         raise BadSnapshot(f"its header is not ours: {error!r}", offset=0) from error
@@ -145,7 +147,8 @@ def decode_header(body: bytes) -> Header:
         raise BadSnapshot(f"its header contradicts itself: {body[:200]!r}", offset=0)
     if machine_version:
         raise FormatTooNew(f"a snapshot for the machine version {machine_version}; I know only 0")
-    return Header(id, names[0], Snapshot(index, term, configuration, configuration_index))
+    meta = Snapshot(index, term, configuration, configuration_index, time_us)
+    return Header(id, names[0], meta)
 
 
 def recut(chunks: Iterable[bytes]) -> Iterator[bytes]:

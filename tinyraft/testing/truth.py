@@ -21,6 +21,7 @@ from tinyraft.core.messages import (
     VoteReply,
 )
 from tinyraft.core.role import Role
+from tinyraft.current import CurrentEntry
 from tinyraft.testing.surroundings import Process
 
 
@@ -49,6 +50,7 @@ class Truth:
         self._votes: dict[tuple[NodeId, Term], NodeId] = {}
         self._entries: dict[tuple[Index, Term], tuple[bytes, bytes, Term]] = {}
         self._view: dict[NodeId, View] = {}
+        self._worlds: dict[bytes, tuple[Index, Term, int, float]] = {}  # commands are unique
 
     # --- the disk -------------------------------------------------------------------------------
 
@@ -278,8 +280,14 @@ class Truth:
         )
         hold(have > len(voters) / 2, f"{last.index} is not on a majority's disks (I7)")
 
-    def applied(self, member: Process, command: bytes) -> None:
-        """A member's module is given *command*."""
+    def applied(self, member: Process, command: bytes, entry: CurrentEntry) -> None:
+        """A member's module is given *command*, and finds itself at *entry*."""
+        found = (entry.index, entry.term, entry.time_us, entry.random.random())
+        known = self._worlds.setdefault(command, found)
+        if known != found:
+            self.broken = Violation(f"{member.name} applied {command!r} in another world: {found}")
+        if self.committed[entry.index - 1].command != command:
+            self.broken = Violation(f"{member.name} is not at entry {entry.index}")
         place = member.applied
         member.applied += 1
         if self.commands[place : place + 1] != [command]:

@@ -18,6 +18,7 @@ from tinyraft.core.configuration import Change, Configuration, Member
 from tinyraft.core.effects import HardState, Mark, Write
 from tinyraft.core.entry import Entry, EntryKind, NodeId, make_entry
 from tinyraft.core.role import Role
+from tinyraft.current import current_entry
 from tinyraft.errors import ModuleFailed, Rejected, StorageError, TinyraftError
 from tinyraft.node.waiters import Waiter
 from tinyraft.storage.wal import Wal
@@ -44,7 +45,8 @@ class Ledger:
         self._world = world
         self._member = member
         self._values: dict[bytes, bytes] = {}
-        self.digest = b""  # of all commands so far
+        self.digest = b""  # of all commands so far, and of what came with them
+        self._time_us = 0  # of the last one
 
     def apply(self, command: bytes, /) -> bytes:
         """Do what *command* says."""
@@ -52,8 +54,11 @@ class Ledger:
         if member.has_trouble and member.fails_module:
             member.fails_module = False
             raise OSError("the module's own disk is full")
-        self._world.truth.applied(member, command)
-        self.digest = blake2b(self.digest + command, digest_size=8).digest()
+        entry = current_entry()
+        self._world.truth.applied(member, command, entry)
+        hold(entry.time_us >= self._time_us, f"{member.name}: time went back at {entry.index}")
+        self._time_us = entry.time_us
+        self.digest = blake2b(self.digest + command + entry.uuid().bytes, digest_size=8).digest()
         value, key, kind = command.split(b" ")
         if kind == b"refuse":
             raise Rejected("on purpose")
@@ -67,10 +72,10 @@ class Ledger:
     def snapshot(self) -> Iterator[bytes]:
         """Copy the state; it is written while `apply` goes on."""
         state = [(key, value) for key, value in self._values.items()]
-        digest, count = self.digest, self._member.applied
+        digest, count, time_us = self.digest, self._member.applied, self._time_us
 
         def chunks() -> Iterator[bytes]:
-            yield b"%d %s\n" % (count, digest.hex().encode())
+            yield b"%d %s %d\n" % (count, digest.hex().encode(), time_us)
             for key, value in state:
                 yield b"%s %s\n" % (key, value)
 
@@ -83,7 +88,8 @@ class Ledger:
             member.fails_module = False
             raise OSError("the module's own disk is full")
         first, *lines = b"".join(chunks).splitlines()
-        count, digest = first.split(b" ")
+        count, digest, time_us = first.split(b" ")
+        self._time_us = int(time_us)
         self._values = dict(line.split(b" ") for line in lines)
         self.digest = bytes.fromhex(digest.decode())
         self._member.applied = int(count)
