@@ -22,8 +22,9 @@ READERS = 8
 class Watch:
     """Readers that ask one node all the time: what they are told must not go back."""
 
-    def __init__(self, caller: Caller) -> None:
-        self.told = 0  # commands whose outcome somebody knows
+    def __init__(self, caller: Caller, told: int = 0) -> None:
+        self.told = told  # commands whose outcome somebody knows
+        self.asked = 0
         self.old: list[tuple[int, int]] = []
         self.answers = 0
         self._caller = caller
@@ -33,6 +34,7 @@ class Watch:
     def _read(self) -> None:
         while not self._ended.is_set():
             least = self.told
+            self.asked += 1
             try:
                 found = self._caller.query(b"%d" % max(0, least - 1), timeout=20.0)
             except TinyraftError:
@@ -66,19 +68,23 @@ def test_a_leader_that_was_frozen_tells_nothing_old(
     for _ in range(runs(2)):
         leader = cluster.leader()
         others = [node for node in range(3) if node != leader]
-        with Watch(cluster.caller([leader])) as watch:
-            writer = cluster.caller()
+        caller, writer = cluster.caller([leader]), cluster.caller()
+        with Watch(caller) as watch:
             for _ in range(20):
                 watch.told = int(writer.apply(b"before") or 0)
             cluster.pause(leader)
             cluster.leader(others)
             writer = cluster.caller(others)
             for _ in range(20):
-                watch.told = int(writer.apply(b"while it sleeps", timeout=20.0) or 0)
-            cluster.resume(leader)
-            watch.wait_answers(3 * READERS)
-        assert [] == watch.old
-        measured("reads beside a frozen leader", watch.answers)
+                told = watch.told = int(writer.apply(b"while it sleeps", timeout=20.0) or 0)
+            with Watch(caller, told) as late:
+                # The connection stands: these reads are the first thing that it finds.
+                wait(lambda late=late: late.asked >= READERS, "reads on their way")
+                Event().wait(0.1)
+                cluster.resume(leader)
+                late.wait_answers(3 * READERS)
+        assert [] == watch.old + late.old
+        measured("reads beside a frozen leader", watch.answers + late.answers)
         cluster.wait_converged()
 
 
