@@ -170,7 +170,7 @@ class SimClient:
                 leader.name,
                 self.name,
                 "answer",
-                lambda: self._answered(attempt, waiter.result, error),
+                lambda: self._answered(attempt, waiter, error),
             )
 
         network = world.network
@@ -183,11 +183,12 @@ class SimClient:
             lambda: leader.run(life, "command", propose),
         )
 
-    def _answered(self, attempt: int, result: bytes | None, error: TinyraftError | None) -> None:
+    def _answered(self, attempt: int, waiter: Waiter, error: TinyraftError | None) -> None:
         if attempt != self._attempt or self.operation is None:
             return
         if error is None or isinstance(error, Rejected | ModuleError):
-            self._finish(error, result if error is None else type(error).__name__)
+            self._world.acknowledged = max(self._world.acknowledged, waiter.index)
+            self._finish(error, waiter.result if error is None else type(error).__name__)
             return
         retry = self._route.after(error)
         if retry is None:

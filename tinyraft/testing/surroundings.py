@@ -122,6 +122,7 @@ class Surroundings(Protocol):
     network: SimNetwork
     streams: list[Any]
     operations: list[Operation]
+    acknowledged: Index  # the highest entry whose outcome a client knows
 
     @property
     def truth(self) -> Judge:

@@ -16,7 +16,7 @@ from typing import Any
 
 from tinyraft.core.configuration import Change, Configuration, Member
 from tinyraft.core.effects import HardState, Mark, Write
-from tinyraft.core.entry import Entry, EntryKind, NodeId, make_entry
+from tinyraft.core.entry import Entry, EntryKind, Index, NodeId, make_entry
 from tinyraft.core.role import Role
 from tinyraft.current import current_entry
 from tinyraft.errors import ModuleFailed, Rejected, StorageError, TinyraftError
@@ -28,6 +28,7 @@ from tinyraft.testing.disk import SimDisk
 from tinyraft.testing.history import Operation, is_linearizable
 from tinyraft.testing.member import DIRECTORY, SHELF, SimMember
 from tinyraft.testing.network import SimNetwork
+from tinyraft.testing.reader import SimReader
 from tinyraft.testing.schedule import Schedule
 from tinyraft.testing.search import Search
 from tinyraft.testing.story import LEADER, Story
@@ -68,6 +69,10 @@ class Ledger:
         if kind == b"swap":
             self._values[key] = value
         return before
+
+    def value(self, key: bytes) -> bytes:
+        """Read one register."""
+        return self._values.get(key, b"")
 
     def snapshot(self) -> Iterator[bytes]:
         """Copy the state; it is written while `apply` goes on."""
@@ -130,7 +135,8 @@ class World:
         self.truth = Truth(self.members, self.seen)
         self.streams: list[SimStream] = []
         self.operations: list[Operation] = []
-        self.clients: list[SimClient] = []
+        self.clients: list[SimClient | SimReader] = []
+        self.acknowledged: Index = 0
         self.is_mended = False
         names = [NodeId(f"n{number}") for number in range(story.members)]
         founders = tuple(Member(n, f"host-{n}", voter=True, incarnation=1) for n in names)
@@ -243,6 +249,8 @@ class World:
                 self.search(member)
         addresses = [member.address for member in self.members.values()]
         self.clients = [SimClient(self, f"c{n}", addresses) for n in range(story.clients)]
+        readers = 1 + story.clients // 2
+        self.clients += [SimReader(self, f"r{n}", addresses) for n in range(readers)]
         for fault in story.faults:
             what = f"fault {fault.kind} {fault.member}"
             schedule.after(fault.at, what, partial(faults.befall, self, fault))
