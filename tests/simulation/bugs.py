@@ -5,7 +5,6 @@ from __future__ import annotations
 from tinyraft.core import leadership
 from tinyraft.core.effects import Mark
 from tinyraft.core.raft import Raft
-from tinyraft.core.reads import Reads
 from tinyraft.node.readers import Readers
 from tinyraft.node.writer import Writer
 
@@ -55,13 +54,6 @@ def stays_when_removed(monkeypatch):
     monkeypatch.setattr(Raft, "_advance", advance)
 
 
-def confirms_itself(monkeypatch):
-    """A leader reads without having heard from anybody."""
-    monkeypatch.setattr(
-        leadership.Leadership, "_confirmed_round", lambda self: self.heartbeat_round
-    )
-
-
 def reads_before_the_noop(monkeypatch):
     """A new leader takes its commit index for what is committed."""
 
@@ -70,18 +62,6 @@ def reads_before_the_noop(monkeypatch):
         office.reads.ask(read, index=self.commit_index, after_round=office.heartbeat_round)
 
     monkeypatch.setattr(Raft, "read", read)
-
-
-def counts_older_rounds(monkeypatch):
-    """Answers that were under way before the read confirm it."""
-    before = Reads.ask
-    monkeypatch.setattr(
-        Reads,
-        "ask",
-        lambda self, read, *, index, after_round: before(
-            self, read, index=index, after_round=after_round - 1
-        ),
-    )
 
 
 def reads_what_is_there(monkeypatch):
@@ -95,9 +75,7 @@ def reads_what_is_there(monkeypatch):
 
 
 BUGS = [
-    confirms_itself,
     reads_before_the_noop,
-    counts_older_rounds,
     reads_what_is_there,
     acks_before_the_sync,
     half_is_a_majority,
