@@ -53,6 +53,17 @@ def stays_when_removed(monkeypatch):
     monkeypatch.setattr(Raft, "_advance", advance)
 
 
+def forgets_the_time(monkeypatch):
+    """A new leader stamps by its own clock, whatever the last one's said."""
+    before = Raft._lead
+
+    def lead(self):
+        self._time_us = 0
+        before(self)
+
+    monkeypatch.setattr(Raft, "_lead", lead)
+
+
 BUGS = [
     acks_before_the_sync,
     half_is_a_majority,
@@ -60,4 +71,5 @@ BUGS = [
     forgets_its_vote,
     trusts_any_log,
     stays_when_removed,
+    forgets_the_time,
 ]
