@@ -74,6 +74,17 @@ def reads_what_is_there(monkeypatch):
     monkeypatch.setattr(Readers, "when_applied", at_once)
 
 
+def forgets_the_time(monkeypatch):
+    """A new leader stamps by its own clock, whatever the last one's said."""
+    before = Raft._lead
+
+    def lead(self):
+        self._time_us = 0
+        before(self)
+
+    monkeypatch.setattr(Raft, "_lead", lead)
+
+
 BUGS = [
     reads_before_the_noop,
     reads_what_is_there,
@@ -83,4 +94,5 @@ BUGS = [
     forgets_its_vote,
     trusts_any_log,
     stays_when_removed,
+    forgets_the_time,
 ]

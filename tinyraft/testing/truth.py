@@ -280,8 +280,15 @@ class Truth:
         )
         hold(have > len(voters) / 2, f"{last.index} is not on a majority's disks (I7)")
 
-    def applied(self, member: Process, command: bytes, entry: CurrentEntry) -> None:
-        """A member's module is given *command*, and finds itself at *entry*."""
+    def applied(
+        self, member: Process, command: bytes, entry: CurrentEntry, *, since_us: int
+    ) -> None:
+        """A member's module is given *command*, and finds itself at *entry*.
+
+        *since_us* was the time of the one before. What is raised here would be the module's answer.
+        """
+        if entry.time_us < since_us:
+            self.broken = Violation(f"{member.name}: time went back at {entry.index}")
         found = (entry.index, entry.term, entry.time_us, entry.random.random())
         known = self._worlds.setdefault(command, found)
         if known != found:

@@ -56,8 +56,7 @@ class Ledger:
             member.fails_module = False
             raise OSError("the module's own disk is full")
         entry = current_entry()
-        self._world.truth.applied(member, command, entry)
-        hold(entry.time_us >= self._time_us, f"{member.name}: time went back at {entry.index}")
+        self._world.truth.applied(member, command, entry, since_us=self._time_us)
         self._time_us = entry.time_us
         self.digest = blake2b(self.digest + command + entry.uuid().bytes, digest_size=8).digest()
         value, key, kind = command.split(b" ")
