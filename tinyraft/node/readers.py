@@ -21,8 +21,8 @@ class Readers:
     def __init__(self, *, last_applied: Callable[[], Index]) -> None:
         """Begin with nobody."""
         self._lock = Lock()  # guards _asking and _behind; leaf
-        self._asking: set[Waiter] = set()
-        self._behind: set[Waiter] = set()
+        self._asking: dict[Waiter, None] = {}  # in the order in which they came
+        self._behind: dict[Waiter, None] = {}  # likewise
         self._last_applied = last_applied
 
     def __len__(self) -> int:
@@ -32,7 +32,7 @@ class Readers:
     def ask(self, waiter: Waiter) -> None:
         """Let *waiter* wait for an answer of the core."""
         with self._lock:
-            self._asking.add(waiter)
+            self._asking[waiter] = None
 
     def answered(self, answers: Sequence[ReadAnswer]) -> None:
         """Pass on what the core answered."""
@@ -53,7 +53,7 @@ class Readers:
         with self._lock:
             is_behind = self._last_applied() < index
             if is_behind:
-                self._behind.add(waiter)
+                self._behind[waiter] = None
         if not is_behind:
             waiter.resolve(None, None)
 
@@ -61,7 +61,8 @@ class Readers:
         """The module has seen all entries up to *index*."""
         with self._lock:
             ready = [waiter for waiter in self._behind if waiter.index <= index]
-            self._behind.difference_update(ready)
+            for waiter in ready:
+                del self._behind[waiter]
         for waiter in ready:
             waiter.resolve(None, None)
 
@@ -69,14 +70,14 @@ class Readers:
         """Take *waiter* out; False when it was answered already."""
         with self._lock:
             was_there = waiter in self._asking or waiter in self._behind
-            self._asking.discard(waiter)
-            self._behind.discard(waiter)
+            self._asking.pop(waiter, None)
+            self._behind.pop(waiter, None)
         return was_there
 
     def fail(self, why: TinyraftError) -> None:
         """Answer everybody with *why*."""
         with self._lock:
             everybody = [*self._asking, *self._behind]
-            self._asking, self._behind = set(), set()
+            self._asking, self._behind = {}, {}
         for waiter in everybody:
             waiter.resolve(None, why)
