@@ -54,6 +54,13 @@ def stays_when_removed(monkeypatch):
     monkeypatch.setattr(Raft, "_advance", advance)
 
 
+def confirms_itself(monkeypatch):
+    """A leader reads without having heard from anybody."""
+    monkeypatch.setattr(
+        leadership.Leadership, "_confirmed_round", lambda self: self.heartbeat_round
+    )
+
+
 def reads_before_the_noop(monkeypatch):
     """A new leader takes its commit index for what is committed."""
 

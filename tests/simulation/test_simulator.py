@@ -12,11 +12,11 @@ from dataclasses import replace
 
 import pytest
 
-from tests.simulation.bugs import BUGS
+from tests.simulation.bugs import BUGS, confirms_itself
 from tinyraft.testing import world
 from tinyraft.testing.__main__ import report, shrink
 from tinyraft.testing.marks import missing
-from tinyraft.testing.story import Story, draw, shorter
+from tinyraft.testing.story import LEADER, Fault, Story, draw, shorter
 from tinyraft.testing.world import play
 
 SEEDS = int(os.environ.get("TINYRAFT_SIM_SEEDS", "40"))
@@ -58,6 +58,21 @@ def test_a_seeded_bug_is_seen(bug, monkeypatch):
     """The simulator fails when the product is wrong."""
     bug(monkeypatch)
     assert any(play(draw(seed)).failure for seed in range(20, 420))
+
+
+@pytest.mark.timeout(120)
+def test_an_old_leader_that_confirms_itself_is_seen(monkeypatch):
+    """While a cut-off leader has not noticed and another has written, somebody reads there."""
+    calm = {"latency": 0.001, "sync_seconds": 0.001, "think_seconds": 0.01, "max_pending": 1000}
+    room = {"snapshot_entries": 10**6, "memory_bytes": 1 << 20, "append_bytes": 2 << 20}
+    cuts = tuple(Fault(1.0 + 1.5 * k, "isolate", LEADER, 1.0, 0.9) for k in range(3))
+    stories = [
+        replace(draw(seed), members=3, clients=4, seconds=6.0, faults=cuts, **calm, **room)
+        for seed in range(20)
+    ]
+    assert "" == play(stories[0]).failure
+    confirms_itself(monkeypatch)
+    assert any("(I16)" in play(story).failure for story in stories)
 
 
 def test_a_failure_is_cut_short_and_kept(monkeypatch, tmp_path):
