@@ -257,6 +257,11 @@ class History:
         return self._past[-1][1]
 
     @property
+    def previous(self) -> Configuration:
+        """The one before it; nobody, when a snapshot or the log begins with the latest."""
+        return self._past[-2][1] if len(self._past) > 1 else Configuration()
+
+    @property
     def latest_index(self) -> Index:
         """Where its entry stands."""
         return self._past[-1][0]

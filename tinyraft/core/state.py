@@ -271,7 +271,14 @@ class State:
         self._notices.append(Notice(name, facts))
 
     def _may_campaign(self) -> bool:
-        return self.is_voter and not self.is_removed
+        """Whether it is a voter, or was one before a change that may not be committed (4.2.2).
+
+        It may have the longest log, with that change at its end: then it votes for nobody else,
+        and without it nobody can be elected.
+        """
+        history = self.history
+        was_voter = history.latest_index > self.commit_index and self.me in history.previous.voters
+        return not self.is_removed and (self.is_voter or was_voter)
 
     def _lead(self) -> None:
         """Begin to lead: `Leading` knows how."""
