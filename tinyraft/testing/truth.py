@@ -42,7 +42,6 @@ class Truth:
         """Watch *members*."""
         self.committed: list[Entry] = []
         self.commands: list[bytes] = []  # of what is committed
-        self.removed: frozenset[NodeId] = frozenset()  # likewise
         self.broken: Violation | None = None  # by what a module was given
         self._members = members
         self._seen = seen
@@ -167,7 +166,8 @@ class Truth:
         assert leadership is not None, "the watch of the core has looked"
         if view.leads != raft.term:
             view.leads, view.led_since = raft.term, raft.ticks
-            hold(member.name not in self.removed, f"{member.name} leads and was removed (I12)")
+            # One that does not know yet may be needed, until its removal is committed (4.2.2).
+            hold(not raft.is_removed, f"{member.name} leads and knows that it was removed (I12)")
             known = self._leaders.setdefault(raft.term, member.name)
             hold(known == member.name, f"{known} and {member.name} lead term {raft.term} (I1)")
             if raft.term == max(self._leaders):
@@ -263,9 +263,6 @@ class Truth:
             self._look_at_quorum(member, view, fresh[-1])
             self.committed += fresh
             self.commands += [e.command for e in fresh if e.kind is EntryKind.COMMAND]
-            for entry in fresh:
-                if entry.kind is EntryKind.CONFIGURATION:
-                    self.removed = frozenset(Configuration.decode(entry.command).removed)
         view.commit_index = raft.commit_index
 
     def _look_at_quorum(self, member: Process, view: View, last: Entry) -> None:
