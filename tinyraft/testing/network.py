@@ -35,10 +35,6 @@ class SimNetwork:
         self.cuts.clear()
         self.slow.clear()
 
-    def is_cut(self, source: str, target: str) -> bool:
-        """Tell whether *target* can't hear *source*."""
-        return (source, target) in self.cuts
-
     def loses(self, source: str, target: str) -> bool:
         """Tell, by chance, whether a message is lost."""
         return (source, target) in self.cuts or (
