@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from dataclasses import asdict
@@ -16,7 +17,7 @@ from time import monotonic
 from benchmarks import plot, report
 from benchmarks.goals import Goal, goals
 from benchmarks.parts import DEFAULT, PARTS
-from benchmarks.suite import Options, Suite, as_json, machine
+from benchmarks.suite import Found, Options, Suite, machine
 
 SMOKE = Options(
     threads=(1, 4),
@@ -47,6 +48,7 @@ def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--pipeline-seconds", type=float, help="of many commands in flight")
     parser.add_argument("--directory", type=Path, help="on the disk to measure; default: temporary")
     parser.add_argument("--json", type=Path, help="write every sample there")
+    parser.add_argument("--read", type=Path, help="measure nothing; show what --json wrote")
     parser.add_argument("--svg", type=Path, help="draw threads there (needs matplotlib)")
     return parser.parse_args(arguments)
 
@@ -61,13 +63,33 @@ def options_of(given: argparse.Namespace) -> Options:
 
 
 def main() -> None:
-    """Measure, and tell."""
+    """Measure, or read what was measured, and tell."""
     given = read_options()
+    if given.read is not None:
+        run = json.loads(given.read.read_text())
+        about, found = run["machine"], Found.of(run)
+    else:
+        about, found = machine(), measure(given)
+    judged = goals(found)
+    tell(found, judged, about=about)
+    if given.json is not None:
+        rows = [as_row(goal) for goal in judged]
+        value = {"machine": about, "options": asdict(options_of(given)), **asdict(found)}
+        given.json.write_text(json.dumps({**value, "goals": rows}, indent=1) + "\n")
+    if given.svg is not None:
+        if plot.is_possible():
+            plot.draw(found, given.svg)
+        else:
+            print("no picture: matplotlib is not installed", file=sys.stderr)
+
+
+def measure(given: argparse.Namespace) -> Found:
+    """Take the parts one after the other; whatever happens, all processes end."""
     names = given.only.split(",") if given.only else DEFAULT
     unknown = [name for name in names if name not in PARTS]
     if unknown:
         sys.exit(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
-    begun, before = monotonic(), machine()
+    begun = monotonic()
     with tempfile.TemporaryDirectory(dir=given.directory) as directory:
         suite = Suite(options_of(given), Path(directory))
         try:
@@ -75,29 +97,20 @@ def main() -> None:
                 PARTS[name](suite)
         finally:
             suite.close()
-    suite.note(f"took {monotonic() - begun:.0f} s; load average before: {before['load_average']}")
-    judged = goals(suite.found)
-    missing = [goal.name for goal in judged if goal.figure is None]
-    if missing:
-        suite.note(f"not measured: {'; '.join(missing)}")
-    tell(suite, judged, about=before)
-    if given.json is not None:
-        value = {"machine": before, **as_json(suite), "goals": [as_row(goal) for goal in judged]}
-        given.json.write_text(json.dumps(value, indent=1) + "\n")
-    if given.svg is not None:
-        if plot.is_possible():
-            plot.draw(suite.found, given.svg)
-        else:
-            print("no picture: matplotlib is not installed", file=sys.stderr)
+    suite.note(
+        f"took {monotonic() - begun:.0f} s; load average behind it: {os.getloadavg()[0]:.2f}"
+    )
+    return suite.found
 
 
-def tell(suite: Suite, judged: list[Goal], *, about: dict[str, object]) -> None:
+def tell(found: Found, judged: list[Goal], *, about: dict[str, object]) -> None:
     """Print it all."""
     print("  ".join(f"{name}: {value}" for name, value in about.items()))
-    for one in report.tables(suite.found):
+    for one in report.tables(found):
         print(f"\n{one}")
     print(f"\n{report.verdicts(judged)}\n")
-    for note in suite.found.notes:
+    missing = [goal.name for goal in judged if goal.figure is None]
+    for note in (*found.notes, *(f"not measured: {name}" for name in missing)):
         print(f"- {note}")
 
 

@@ -12,12 +12,12 @@ import platform
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from statistics import median
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from benchmarks.process import Child
 from benchmarks.systems import ceiling, etcd, nodes, pysyncobj
@@ -56,6 +56,11 @@ class Found:
 
     samples: list[Sample] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, run: dict[str, Any]) -> Found:
+        """Take it from what a run wrote as JSON."""
+        return cls([Sample(**sample) for sample in run["samples"]], list(run["notes"]))
 
     def values(self, part: str, what: str, figure: str) -> dict[int, float]:
         """One figure, by round."""
@@ -158,13 +163,4 @@ def machine() -> dict[str, object]:
         "grpcio": metadata.version("grpcio"),
         "processors": os.cpu_count(),
         "load_average": [round(one, 2) for one in os.getloadavg()],
-    }
-
-
-def as_json(suite: Suite) -> dict[str, object]:
-    """Give options and samples as plain values."""
-    return {
-        "options": asdict(suite.options),
-        "samples": [asdict(sample) for sample in suite.found.samples],
-        "notes": suite.found.notes,
     }

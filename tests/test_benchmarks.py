@@ -13,6 +13,7 @@ import pytest
 from benchmarks.goals import goals
 from benchmarks.load import load
 from benchmarks.report import tables, verdicts
+from benchmarks.scale import Setting, measure
 from benchmarks.suite import Found, Sample
 
 ROOT = Path(__file__).parent.parent
@@ -101,3 +102,17 @@ def test_a_load_fails_with_its_call() -> None:
 
     with pytest.raises(RuntimeError, match="KeyError"):
         load(fail, threads=2, seconds=5.0, warm=0.0)
+
+
+def test_the_simulated_latency_is_what_the_protocol_allows() -> None:
+    """One caller waits for one round trip and one sync of a follower, whatever the leader syncs."""
+    found = measure(Setting(members=3, round_trip_ms=5.0, sync_ms=2.0))
+    assert 7.0 == pytest.approx(found.p50_ms)
+    assert 1.0 == pytest.approx(found.syncs_per_command)
+
+
+def test_simulated_batches_grow_with_the_callers() -> None:
+    """Who comes while a batch is under way rides with the next: no more syncs for more commands."""
+    found = measure(Setting(callers=64))
+    assert found.p50_ms <= 2 * Setting().cycle * 1e3
+    assert found.syncs_per_command <= 2 / 64
