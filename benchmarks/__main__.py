@@ -108,9 +108,11 @@ def tell(found: Found, judged: list[Goal], *, about: dict[str, object]) -> None:
     print("  ".join(f"{name}: {value}" for name, value in about.items()))
     for one in report.tables(found):
         print(f"\n{one}")
-    print(f"\n{report.verdicts(judged)}\n")
+    if any(goal.figure is not None for goal in judged):
+        print(f"\n{report.verdicts(judged)}")
+    print()
     missing = [goal.name for goal in judged if goal.figure is None]
-    for note in (*found.notes, *(f"not measured: {name}" for name in missing)):
+    for note in (*found.notes, f"goals without a figure: {'; '.join(missing) or 'none'}"):
         print(f"- {note}")
 
 

@@ -2,11 +2,12 @@
 
 Law: counts only calls that began and ended within the measured time (the first one, if none was so
 quick); every thread is a caller that waits for its answer, so throughput times latency gives the
-number of threads.
+number of threads. How often threads of this process waited, a call, tells of its hand-offs.
 """
 
 from __future__ import annotations
 
+import resource
 import threading
 from collections.abc import Callable
 from time import perf_counter
@@ -41,6 +42,7 @@ def load(
         except BaseException as error:  # noqa: BLE001  # the whole run fails with it, below
             failures.append(error)
 
+    switched = switches()
     workers = [threading.Thread(target=work, args=(mine,), daemon=True) for mine in took]
     for worker in workers:
         worker.start()
@@ -50,9 +52,16 @@ def load(
         raise RuntimeError(f"a call of {threads} threads failed: {failures[0]!r}") from failures[0]
     latencies = sorted(latency for mine in took for latency in mine)
     lasted = max([end, *late]) - begin
+    calls = len(latencies) * (warm + lasted) / lasted  # those of the warm-up too, about
     return {
         "threads": threads,
         "per_second": round(len(latencies) / lasted, 1),
         "p50_ms": round(latencies[len(latencies) // 2] * 1e3, 4),
         "p99_ms": round(latencies[len(latencies) * 99 // 100] * 1e3, 4),
+        "switches_per_call": round((switches() - switched) / calls, 2),
     }
+
+
+def switches() -> int:
+    """How often a thread of this process has waited: for another one, the interpreter, I/O."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw

@@ -12,6 +12,7 @@ from benchmarks.parts import (
     busy,
     disk,
     failover,
+    handoffs,
     idle,
     long,
     reads,
@@ -25,6 +26,7 @@ from benchmarks.suite import Suite
 PARTS: dict[str, Callable[[Suite], None]] = {
     "threads": threads.measure,
     "reads": reads.measure,
+    "handoffs": handoffs.measure,
     "trail": trail.measure,
     "disk": disk.measure,
     "sizes": sizes.measure,

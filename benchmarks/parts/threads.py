@@ -41,10 +41,13 @@ def keep(suite: Suite, round_: int, threads: int, what: str, row: dict[str, floa
 
 
 def measure_pipeline(suite: Suite) -> None:
-    """Let one thread submit without waiting."""
-    options = suite.options
-    row = suite.callers.ask("pipeline", seconds=options.pipeline_seconds, warm=options.warm)
-    if row is None:
-        suite.note("Caller has no submit yet: many commands in flight were not measured")
-    else:
-        suite.take(PART, "tinyraft, submit", 0, row)
+    """Let one thread have many commands in flight."""
+    how = {"seconds": suite.options.pipeline_seconds, "warm": suite.options.warm}
+    rows = suite.callers.ask("pipeline", **how)
+    for name, row in rows.items():
+        suite.take(PART, f"tinyraft, {name}", 0, row)
+    for name in ("submit", "apply_many"):
+        if name not in rows:
+            suite.note(f"Caller has no {name} yet: it was not measured")
+    if suite.pysyncobj is not None:
+        suite.take(PART, "pysyncobj, asynchronous", 0, suite.pysyncobj.pipeline(**how))

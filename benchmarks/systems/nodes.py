@@ -20,7 +20,7 @@ import tinyraft
 from benchmarks.disks import Counter, install
 from benchmarks.load import Row, load
 from benchmarks.module import Keeper, Tally
-from benchmarks.pipeline import pipeline
+from benchmarks.pipeline import of_caller
 from benchmarks.process import Child, answer, resident_mb
 
 NAME = "tinyraft"
@@ -182,7 +182,7 @@ class NodeTasks:
 
     def tasks(self) -> dict[str, Callable[..., object]]:
         """Name them."""
-        names = ("load", "read", "status", "syncs", "trace", "times", "spin", "rest")
+        names = ("load", "read", "status", "syncs", "threads", "trace", "times", "spin", "rest")
         return {name: getattr(self, name) for name in names}
 
     def load(self, threads: int, seconds: float, warm: float, size: int = 128) -> Row:
@@ -227,6 +227,10 @@ class NodeTasks:
     def syncs(self) -> int:
         """How often it has synced a file."""
         return self._syncs.count
+
+    def threads(self) -> dict[int, str]:
+        """Name its Python threads by their number in the system."""
+        return {one.native_id: one.name for one in threading.enumerate() if one.native_id}
 
     def trace(self) -> None:
         """Begin to note when the module sees which command."""
@@ -306,10 +310,11 @@ class CallerTasks:
         caller = self._caller
         return load(lambda: caller.query(b""), threads=threads, seconds=seconds, warm=warm)
 
-    def pipeline(self, seconds: float, warm: float) -> Row | None:
-        """Commands without waiting for each; None as long as `Caller` has no `submit`."""
-        row = pipeline(self._caller, seconds=seconds, warm=warm)
-        return row and {**row, "resident_mb": resident_mb(os.getpid())}
+    def pipeline(self, seconds: float, warm: float) -> dict[str, Row]:
+        """Commands without waiting for each, in the ways that `Caller` has."""
+        rows = of_caller(self._caller, seconds=seconds, warm=warm)
+        memory = {"resident_mb": round(resident_mb(os.getpid()), 1)}
+        return {name: {**row, **memory} for name, row in rows.items()}
 
     def hold(self, count: int) -> None:
         """Open *count* callers that have called once."""

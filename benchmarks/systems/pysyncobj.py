@@ -14,10 +14,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from time import monotonic, sleep
 from typing import Any
 
 from benchmarks.load import Row, load
+from benchmarks.pipeline import Done, pipeline
 from benchmarks.process import Child, answer, free_ports
 
 NAME = "pysyncobj"
@@ -49,11 +51,19 @@ class Cluster:
         raise RuntimeError(f"PySyncObj has no leader within {PATIENCE:g} s")
 
     def local(self, **how: object) -> Row:
-        """Load from the leader's process, awake for that long."""
+        """Load from the leader's process."""
+        return self._awake("load", **how)
+
+    def pipeline(self, **how: object) -> Row:
+        """Many commands in flight, from the leader's process."""
+        return self._awake("pipeline", **how)
+
+    def _awake(self, task: str, **how: object) -> Row:
+        """Have the leader do *task*; all members tick for that long."""
         for member in self.members:
             member.ask("wake")
         try:
-            row: Row = self.lead().ask("load", **how)
+            row: Row = self.lead().ask(task, **how)
             return row
         finally:
             for member in self.members:
@@ -120,6 +130,9 @@ def be_member(kind: str, address: str, others: list[str]) -> None:
             warm=warm,
         )
 
+    def submit(command: bytes, done: Done) -> None:
+        machine.add(command, callback=lambda _result, failure: done(failure or None))
+
     def apply() -> None:
         end = monotonic() + PATIENCE
         while True:
@@ -134,6 +147,7 @@ def be_member(kind: str, address: str, others: list[str]) -> None:
     answer(
         {
             "load": task,
+            "pipeline": partial(pipeline, submit),
             "apply": apply,
             "wake": awake.set,
             "rest": awake.clear,
