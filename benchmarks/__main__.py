@@ -16,7 +16,7 @@ from time import monotonic
 
 from benchmarks import plot, report
 from benchmarks.goals import Goal, goals
-from benchmarks.parts import DEFAULT, PARTS
+from benchmarks.parts import DEFAULT, NEED_PROC, PARTS
 from benchmarks.suite import Found, Options, Suite, machine
 
 SMOKE = Options(
@@ -94,6 +94,9 @@ def measure(given: argparse.Namespace) -> Found:
         suite = Suite(options_of(given), Path(directory))
         try:
             for name in names:
+                if name in NEED_PROC and not sys.platform.startswith("linux"):
+                    suite.note(f"{name} needs Linux's /proc and was skipped")
+                    continue
                 PARTS[name](suite)
         finally:
             suite.close()

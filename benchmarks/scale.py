@@ -27,7 +27,7 @@ from tinyraft.testing.world import World
 
 ELECTION_TIMEOUTS = 20.0  # in which somebody must lead
 CYCLES = 30  # how many round trips and syncs a load lasts
-CYCLES_IF_VARYING = 300
+CYCLES_IF_VARYING = 300  # and ten times as many with one caller
 BALLAST = b"x" * 100  # as a key of the module: a command of about 128 bytes
 
 
@@ -118,7 +118,10 @@ class Simulation:
         """Let the callers apply one command after the other."""
         schedule, cycle = self.world.schedule, self.setting.cycle
         warm = schedule.now + 6 * cycle
-        end = warm + (CYCLES_IF_VARYING if self.setting.varies else CYCLES) * cycle
+        cycles = CYCLES
+        if self.setting.varies:
+            cycles = CYCLES_IF_VARYING * (10 if self.setting.callers == 1 else 1)
+        end = warm + cycles * cycle
         for _ in range(self.setting.callers):
             self.leader.after(0.0, "apply", self._apply)
         schedule.run(warm)

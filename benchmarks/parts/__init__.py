@@ -37,4 +37,5 @@ PARTS: dict[str, Callable[[Suite], None]] = {
     "failover": failover.measure,
     "long": long.measure,
 }
+NEED_PROC = {"idle", "start", "handoffs", "long"}  # they read /proc
 DEFAULT = [name for name in PARTS if name != "long"]

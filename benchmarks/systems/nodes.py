@@ -6,6 +6,7 @@ it; every node recovers all of it after a loss of power.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -265,6 +266,7 @@ class NodeTasks:
 
 def be_node() -> None:
     """One node, configured by its environment."""
+    logging.basicConfig(level=logging.INFO)  # an idle node is to be silent at this level
     syncs = install(os.environ["BENCH_DISK"])
     module = Keeper() if os.environ.get("BENCH_KEEPS_LOG") else Tally()
     began = perf_counter()
