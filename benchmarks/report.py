@@ -42,7 +42,10 @@ def tables(found: Found) -> Iterator[str]:
         rows = [sample for sample in found.samples if sample.part == part]
         if part == "threads":
             yield by_threads(found)
-            rows = [row for row in rows if row.what not in SEEN and " @" not in row.what]
+            rows = [row for row in rows if " @" not in row.what]
+        if part == "handoffs":
+            yield by_process(found)
+            continue
         names = [n for n in dict.fromkeys(n for row in rows for n in row.figures) if n != "threads"]
         lines = []
         for what in dict.fromkeys(row.what for row in rows):
@@ -50,6 +53,20 @@ def tables(found: Found) -> Iterator[str]:
             lines.append([what, *("" if m is None else f"{m:,.4g}" for m in middles)])
         if lines:
             yield table([part, *(name.replace("_", " ") for name in names)], lines)
+
+
+def by_process(found: Found) -> str:
+    """Set a process's threads against processes: waits and microseconds a command in a cell."""
+    rows = [sample for sample in found.samples if sample.part == "handoffs"]
+    columns = dict.fromkeys(name.partition(": ")[0] for row in rows for name in row.figures)
+    lines = []
+    for what in dict.fromkeys(row.what for row in rows):
+        line = [what]
+        for column in columns:
+            pair = [found.middle("handoffs", what, f"{column}: {unit}") for unit in ("waits", "µs")]
+            line.append("" if None in pair else "{:.2f}, {:.3g}".format(*pair))
+        lines.append(line)
+    return table(["waits and µs of a processor, a command", *columns], lines)
 
 
 def by_threads(found: Found) -> str:

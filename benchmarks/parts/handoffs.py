@@ -14,22 +14,29 @@ from benchmarks.process import Child, thread_costs
 from benchmarks.suite import Suite
 
 PART = "handoffs"
+LEAST_WAITS, LEAST_SECONDS = 0.01, 0.5e-6  # a command; less is not worth a row
 GRPC = {"_run": "gRPC's channels, in Python", "_serve": "gRPC's server, in Python"}
 
 
 def measure(suite: Suite) -> None:
     """Look twice while a load runs: from the leader's process, then from another one."""
-    nodes, callers = suite.nodes, suite.callers
+    nodes, callers, ceiling = suite.nodes, suite.callers, suite.ceiling
     for where, count in (
         ("local", 1),
         ("local", suite.options.many),
         ("remote", suite.options.many),
     ):
         leader, follower = nodes.leader, nodes.followers()[0]
-        source = leader if where == "local" else callers
         seen = {"leader": leader, "follower": follower}
-        for role, figures in look(suite, source, seen, threads=count).items():
+        source = leader if where == "local" else callers
+        names = {role: thread_names(node) for role, node in seen.items()}
+        found = look(suite, source, seen, threads=count, names=names)
+        source = ceiling.leader if where == "local" else ceiling.client
+        found |= look(suite, source, {"ceiling": ceiling.leader}, threads=count, names={})
+        for role, figures in found.items():
             for name, (waits, used) in figures.items():
+                if waits < LEAST_WAITS and used < LEAST_SECONDS:
+                    continue
                 column = f"{role}, {where} @{count}"
                 values = {
                     f"{column}: waits": round(waits, 2),
@@ -39,11 +46,18 @@ def measure(suite: Suite) -> None:
 
 
 def look(
-    suite: Suite, source: Child, seen: dict[str, Child], *, threads: int
+    suite: Suite,
+    source: Child,
+    seen: dict[str, Child],
+    *,
+    threads: int,
+    names: dict[str, dict[int, str]],
 ) -> dict[str, dict[str, tuple[float, float]]]:
-    """Give, for each process that is *seen*, waits and processor time a command, by thread."""
+    """Give, for each process that is *seen*, waits and processor time a command, by thread.
+
+    Of a process whose threads have no *names* only the sums are told.
+    """
     seconds = suite.options.seconds
-    names = {role: thread_names(node) for role, node in seen.items()}
     source.begin("load", **{**suite.how(threads), "seconds": seconds + 1.0})
     sleep(suite.options.warm)
     began, before = monotonic(), {role: thread_costs(node.pid) for role, node in seen.items()}
@@ -55,7 +69,8 @@ def look(
         sums: dict[str, tuple[float, float]] = {}
         for thread, (waits, used) in after[role].items():
             least, idle = before[role].get(thread, (0, 0.0))
-            for name in (names[role].get(thread, "callers"), "all threads"):
+            own = [names[role].get(thread, "callers")] if role in names else []
+            for name in ("all threads", *own):
                 had = sums.get(name, (0.0, 0.0))
                 sums[name] = had[0] + (waits - least) / commands, had[1] + (used - idle) / commands
         found[role] = dict(sorted(sums.items(), key=lambda one: -one[1][1]))
