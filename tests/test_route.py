@@ -78,19 +78,19 @@ def test_pauses_grow_and_differ() -> None:
 )
 def test_what_may_have_been_applied_is_never_tried_again(error: type[TinyraftError]) -> None:
     """A second try could apply it twice; and an answer of the module is an answer."""
-    assert make_route("a:1", "b:1").after(error("it may be applied")) is None
+    assert make_route("a:1", "b:1").after(error("it may be applied"), is_numbered=False) is None
 
 
 @pytest.mark.parametrize("error", [Overloaded("full"), StorageFull("full")], ids=repr)
 def test_a_full_leader_is_asked_again_after_a_pause(error: Overloaded | StorageFull) -> None:
     """It is the right node, and nothing was appended."""
-    assert Retry(error, elsewhere=False, at_once=False) == make_route("a:1").after(error)
+    assert Retry(at_once=False) == make_route("a:1").after(error, is_numbered=False)
 
 
 def test_who_does_not_lead_sends_the_caller_elsewhere() -> None:
     """At once where it names a leader of a later term, else after a pause."""
     route = make_route("a:1")
     error = NotLeader("b leads", leader_id="b", leader_address="b:1", term=3)
-    assert Retry(error, elsewhere=True, at_once=True) == route.after(error)
-    assert Retry(error, elsewhere=True, at_once=False) == route.after(error)
+    assert Retry(elsewhere=True, at_once=True) == route.after(error, is_numbered=False)
+    assert Retry(elsewhere=True, at_once=False) == route.after(error, is_numbered=False)
     assert "b:1" == route.next()

@@ -103,7 +103,10 @@ class ConnectionLost(MaybeApplied):
 
 
 class SessionExpired(MaybeApplied):
-    """The cluster forgot the caller's session, so it can't tell whether this is a repetition."""
+    """The cluster forgot the caller's session, so it can't tell whether this is a repetition.
+
+    This time nothing was applied; an earlier sending of the same command may have been.
+    """
 
 
 class ServerStopped(MaybeApplied):
@@ -119,6 +122,10 @@ class Rejected(TinyraftError):
 
 
 ErrNoCommit = Rejected
+
+
+class RequestIdReused(Rejected):
+    """The ``request_id`` was given to another command before; this one changed nothing."""
 
 
 class ModuleError(TinyraftError):

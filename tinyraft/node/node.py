@@ -49,7 +49,7 @@ from tinyraft.node.snapshotter import POLICY, Compacting, SnapshotPolicy, Snapsh
 from tinyraft.node.space import ENDLESS, Room, Space
 from tinyraft.node.stopwatch import SlowModule
 from tinyraft.node.ticker import LATE_SECONDS, Ticker, tick_seconds
-from tinyraft.node.waiters import Waiter, Waiters
+from tinyraft.node.waiters import Waiter, Waiters, out_of_office
 from tinyraft.node.writer import Journal, Writer
 from tinyraft.storage.snapshots import Snapshots
 
@@ -66,6 +66,7 @@ WARNINGS = {
     "removed",
 }
 DEBUG = {"voted"}
+PATIENCE = 2  # timeouts that a command's fate is waited for on a node that leads no more
 
 
 class Store(Journal, Compacting, Protocol):
@@ -111,6 +112,7 @@ class Node:
         self.observers = Observers(self.known_leader, node=raft.me, log=log, died=self.died)
         self._configuration: Configuration | None = raft.configuration
         self._news = Condition()  # guards nothing; leaf: told when role, leader or members change
+        self._ticks_in_vain = 0
         self._batch_is_open = False  # something is uncommitted: what is proposed waits
         self._inbox = Inbox(
             max_commands=raft.settings.max_pending_commands,
@@ -197,10 +199,12 @@ class Node:
             with self._lock:
                 if self.failure is not None and self._is_out_of_service():
                     raise self.failure
+                led = self._raft.leadership is not None
                 result = event(self._raft)
                 refused = self._propose_waiting(self._raft)
                 effects = self._raft.take()
                 notices = self._dispatch(effects, rings_writer=rings_writer)
+                has_left = led and self._raft.leadership is None
         except TinyraftError:
             raise
         except Exception as error:
@@ -210,6 +214,8 @@ class Node:
             waiters, why = refused
             for waiter in waiters:
                 waiter.resolve(None, why)
+        if has_left:
+            self._forsake(self.waiters.pop_repeatable())
         if effects.reads:
             self.readers.answered(effects.reads)
         if notices:
@@ -284,27 +290,45 @@ class Node:
             self.died(threading.current_thread().name, error)
             raise
 
+    def _forsake(self, waiters: Sequence[Waiter]) -> None:
+        for waiter in waiters:
+            waiter.resolve(None, out_of_office(waiter, self.me))
+
     def _tick(self, overslept: int) -> None:
         configuration: Configuration | None = None
         moved = self.sightings.take_news()
         by_module = bool(overslept) and self._slow_module.has_taken(
             overslept * self._ticker.seconds
         )
+        forsaken: list[Waiter] = []
 
         def event(raft: Raft) -> None:
             nonlocal configuration
             if overslept:
                 raft.overslept(overslept, by_module=by_module)
             raft.tick()
+            if self._waits_in_vain(raft):
+                forsaken.extend(self.waiters.pop_behind(raft.commit_index))
             configuration, self._configuration = self._configuration, None
             if moved:
                 configuration = raft.configuration
 
         self.turn(event)
         self._slow_module.look()
+        self._forsake(forsaken)
         if configuration is not None:
             self._peers.reconcile(configuration, self._raft)
             self._peers.ring_all()
+
+    def _waits_in_vain(self, raft: Raft) -> bool:
+        """Tell whether somebody has waited for long, on a node that leads no more.
+
+        What becomes of an entry is often known soon after the office is lost, and certainty is
+        worth a wait; but this node may be cut off.
+        """
+        waits = raft.leadership is None and len(self.waiters) > 0
+        self._ticks_in_vain = self._ticks_in_vain + 1 if waits else 0
+        return self._ticks_in_vain > PATIENCE * raft.settings.election_ticks
 
     # --- what others ask of this node ---------------------------------------------------------
 
@@ -378,7 +402,9 @@ class Node:
             self._refuse_if_leaving(raft)
             self._refuse_if_full(raft)
             self._refuse_if_behind(raft)
-            proposed = raft.propose(commands, time_us=self._clock.time_ns() // 1000)
+            stamps = [waiter.stamp for waiter in waiters]
+            now = self._clock.time_ns() // 1000
+            proposed = raft.propose(commands, time_us=now, stamps=stamps)
         except TinyraftError as error:
             return waiters, error
         self._backlog.proposed(

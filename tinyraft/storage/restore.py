@@ -89,7 +89,8 @@ def restore(
         index, term = header.meta.index, header.meta.term
         meta = Snapshot(index, term, Configuration((me,)), index, header.meta.time_us)
         shelf = Snapshots.open(disk, data_dir.snapshots_directory)
-        shelf.write(meta, reader.chunks(), cluster_id=identity.cluster_id)
+        sessions = reader.sessions()  # its request ids hold in the new cluster, too
+        shelf.write(meta, reader.chunks(), cluster_id=identity.cluster_id, sessions=sessions)
         begin_log(disk, data_dir, meta, identity=identity, segment_bytes=segment_bytes)
         data_dir.save_identity(identity)
     finally:
