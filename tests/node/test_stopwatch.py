@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -23,6 +25,8 @@ class Bench:
         self.meanwhile: Callable[[], object] = lambda: None
         clock = Clock(monotonic=lambda: self.now)
         self.watch = Stopwatch(self.work, index=lambda: self.index, rests_after=0.125, clock=clock)
+        self.processor: float | None = None
+        self.watch.processor_seconds = lambda: self.processor  # type: ignore[method-assign]
         self.slow = SlowModule(self.watch, seconds=0.5, log=Log("test"), clock=clock)
 
     def work(self, command: bytes) -> bytes:
@@ -152,3 +156,35 @@ def test_others_get_their_turn_behind_a_long_call(
         bench.watch.rest()
         bench.watch.rest()
     assert [0.0063, 0.0125, 0.02] == rests
+
+
+def test_who_was_stopped_while_he_waited_blames_nobody_else(bench: Bench) -> None:
+    """A module that waits, in a process that does not get to run: that may be no good to lead."""
+    bench.processor = 7.0
+    bench.slow.look()
+    bench.apply(512)
+    bench.processor = 7.02
+    assert not bench.slow.has_taken(0.5)
+    assert stopwatch.KEEPS_OR_STOPPED == bench.slow.blame(0.5)["likely"]
+    bench.processor = 7.2
+    assert bench.slow.has_taken(0.5)
+    assert stopwatch.KEEPS == bench.slow.blame(0.5)["likely"]
+    bench.slow.look()
+    bench.apply(512)
+    assert not bench.slow.has_taken(0.5)
+
+
+def test_the_processor_time_is_that_of_the_thread_that_applies() -> None:
+    """Whoever asks."""
+    watch = Stopwatch(lambda command: sum(range(int(command))), index=lambda: 1)
+    assert watch.processor_seconds() is None
+    used: list[float | None] = []
+    with ThreadPoolExecutor(1) as applier:
+        applier.submit(watch, b"1").result()
+        used.append(watch.processor_seconds())
+        applier.submit(watch, b"1000000").result()
+        used.append(watch.processor_seconds())
+    if hasattr(time, "pthread_getcpuclockid"):
+        assert used[0] is not None
+        assert used[1] is not None
+        assert 0.001 < used[1] - used[0] < 10

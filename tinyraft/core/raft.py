@@ -62,7 +62,7 @@ class Raft(Voting, Following, Leading):
     def overslept(self, ticks: int, *, by_module: bool = False) -> None:
         """The next tick comes *ticks* late. A follower's timer and lease don't count them.
 
-        Those that this node's own module took don't tell that it is short of the processor: the
+        Those that this node's own module computed don't tell that it is short of the processor: the
         module is the same wherever leadership went.
 
         A leader makes its heartbeat due that fell into them. If they are an election timeout,

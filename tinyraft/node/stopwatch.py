@@ -16,6 +16,8 @@ longer than an election timeout.
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event
@@ -25,6 +27,9 @@ from tinyraft.logs import Log
 from tinyraft.node.clock import CLOCK, Clock
 
 NOTED_SECONDS = 0.010  # what was shorter has made nobody late
+COMPUTING = 0.05  # of the time on a processor: who was stopped or waited used none
+KEEPS = "Module.apply of this entry keeps the interpreter (GIL)"
+KEEPS_OR_STOPPED = f"{KEEPS} while it waits, or the process was stopped"
 KEPT = 8  # of those that were longer
 REST_SHARE = 0.05  # of a long call
 REST_SECONDS = 0.020  # at most: time for everybody on a busy machine
@@ -56,6 +61,7 @@ class Stopwatch:
         self._took = 0.0  # likewise
         self._rests_after = rests_after
         self._now: tuple[Index, float] | None = None  # and since when; made for every command
+        self._thread: int | None = None  # of the applier: who uses the processor in a call
         self._long: tuple[Call, ...] = ()  # the last few that took long
         self._apply = apply
         self._index = index
@@ -63,6 +69,7 @@ class Stopwatch:
 
     def __call__(self, command: bytes) -> object:
         """Apply *command*, and raise what the module raises."""
+        self._thread = self._thread or threading.get_ident()
         began = self._monotonic()
         self._now = now = (self._index(), began)
         try:
@@ -77,6 +84,12 @@ class Stopwatch:
     def read(self) -> float:
         """Tell the time by which calls are measured."""
         return self._monotonic()
+
+    def processor_seconds(self) -> float | None:
+        """Tell how long the applier has used the processor; None where the system can't tell."""
+        if self._thread is None or not hasattr(time, "pthread_getcpuclockid"):
+            return None
+        return time.clock_gettime(time.pthread_getcpuclockid(self._thread))
 
     def rest(self) -> None:
         """Let the other threads run, if the last call was long. Called without any lock. Blocks."""
@@ -114,17 +127,19 @@ class SlowModule:
         self._log = log
         self._monotonic = clock.monotonic
         self._seen: Index = 0
+        self._processor: float | None = None  # what the applier had used of it at the last look
         self._slow = 0  # since the last warning
         self._warned_at = float("-inf")
 
     def look(self) -> None:
-        """Warn, once an entry and not again and again."""
+        """Warn, once an entry and not again and again. Called at each tick."""
         for call in self._stopwatch.latest():
             now = self._monotonic()
             took = (call.ended or now) - call.began
             if call.index > self._seen and took >= self._seconds:
                 self._seen = call.index
                 self._warn(call, took, now)
+        self._processor = self._stopwatch.processor_seconds()
 
     def _warn(self, call: Call, took: float, now: float) -> None:
         self._slow += 1
@@ -134,9 +149,16 @@ class SlowModule:
             self._warned_at, self._slow = now, 0
 
     def has_taken(self, seconds: float) -> bool:
-        """Tell whether of the last *seconds* the module had the half or more."""
+        """Tell whether it was the module that made a tick *seconds* late.
+
+        It was in there for the half of them, and computing. Who only waited there may have been
+        stopped or short of the processor, as the ticker was.
+        """
         now = self._monotonic()
-        return self._stopwatch.during(now - seconds, now)[1] >= seconds / 2
+        if self._stopwatch.during(now - seconds, now)[1] < seconds / 2:
+            return False
+        used, before = self._stopwatch.processor_seconds(), self._processor
+        return used is None or before is None or used - before >= COMPUTING * seconds
 
     def blame(self, seconds: float) -> dict[str, object]:
         """Say which entry it was, if the module had the half or more of the last *seconds*."""
@@ -147,5 +169,5 @@ class SlowModule:
         return {
             "index": call.index,
             "apply_seconds": round((call.ended or now) - call.began, 3),
-            "likely": "Module.apply of this entry holds the interpreter (GIL)",
+            "likely": KEEPS if self.has_taken(seconds) else KEEPS_OR_STOPPED,
         }
