@@ -26,7 +26,7 @@ from tinyraft.core.entry import Index
 from tinyraft.logs import Log
 from tinyraft.node.clock import CLOCK, Clock
 
-NOTED_SECONDS = 0.010  # what was shorter has made nobody late
+NOTED_SECONDS = 0.005  # what was shorter has made nobody late
 COMPUTING = 0.05  # of the time on a processor: who was stopped or waited used none
 KEEPS = "Module.apply of this entry keeps the interpreter (GIL)"
 KEEPS_OR_STOPPED = f"{KEEPS} while it waits, or the process was stopped"
@@ -60,8 +60,8 @@ class Stopwatch:
         self.ended = float("-inf")  # the last call
         self._took = 0.0  # likewise
         self._rests_after = rests_after
-        self._now: tuple[Index, float] | None = None  # and since when; made for every command
-        self._thread: int | None = None  # of the applier: who uses the processor in a call
+        self._processor_clock: int | None = None  # of the applier's thread
+        self._began: float | None = None  # the call under way
         self._long: tuple[Call, ...] = ()  # the last few that took long
         self._apply = apply
         self._index = index
@@ -69,27 +69,37 @@ class Stopwatch:
 
     def __call__(self, command: bytes) -> object:
         """Apply *command*, and raise what the module raises."""
-        self._thread = self._thread or threading.get_ident()
-        began = self._monotonic()
-        self._now = now = (self._index(), began)
+        self._began = began = self._monotonic()
         try:
             return self._apply(command)
         finally:
             self.ended = ended = self._monotonic()
-            self._took = took = ended - began
-            if took >= NOTED_SECONDS:
-                self._long = (*self._long[1 - KEPT :], Call(*now, ended))
-            self._now = None
+            if ended - began >= NOTED_SECONDS:
+                self._note(began, ended)
+            self._began = None
+
+    def _note(self, began: float, ended: float) -> None:
+        self._took = ended - began
+        if self._processor_clock is None and hasattr(time, "pthread_getcpuclockid"):
+            self._processor_clock = time.pthread_getcpuclockid(threading.get_ident())
+        self._long = (*self._long[1 - KEPT :], Call(self._index(), began, ended))
 
     def read(self) -> float:
         """Tell the time by which calls are measured."""
         return self._monotonic()
 
     def processor_seconds(self) -> float | None:
-        """Tell how long the applier has used the processor; None where the system can't tell."""
-        if self._thread is None or not hasattr(time, "pthread_getcpuclockid"):
+        """Tell how long the applier has used the processor; None where the system can't tell.
+
+        The clock was asked for by the thread itself: the number of a thread that has ended must not
+        be used any more, its clock may.
+        """
+        if self._processor_clock is None:
             return None
-        return time.clock_gettime(time.pthread_getcpuclockid(self._thread))
+        try:
+            return time.clock_gettime(self._processor_clock)
+        except OSError:
+            return None  # the thread has ended
 
     def rest(self) -> None:
         """Let the other threads run, if the last call was long. Called without any lock. Blocks."""
@@ -97,19 +107,26 @@ class Stopwatch:
         if took >= self._rests_after:
             Event().wait(min(REST_SECONDS, REST_SHARE * took))
 
+    def _under_way(self) -> Call | None:
+        began = self._began
+        if began is None:
+            return None
+        call = Call(self._index(), began)
+        return call if self._began == began else None  # else it ended while we looked
+
     def latest(self) -> list[Call]:
         """Give the last call that took long, and the one that is under way."""
-        now, long = self._now, self._long
-        return [*long[-1:], *([Call(*now)] if now is not None else [])]
+        now = self._under_way()
+        return [*self._long[-1:], *([now] if now is not None else [])]
 
     def during(self, since: float, until: float) -> tuple[Call | None, float]:
         """Find what calls took of the time from *since* to *until*, and the one that took most."""
-        now, calls = self._now, self._long  # in this order: what ends meanwhile is in both
+        now, calls = self._under_way(), self._long  # in this order: what ends meanwhile is in both
         shares = [
             (min(until, call.ended or until) - max(since, call.began), call) for call in calls
         ]
-        if now is not None and not (calls and calls[-1].index == now[0]):
-            shares.append((until - max(since, now[1]), Call(*now)))
+        if now is not None and not (calls and calls[-1].index == now.index):
+            shares.append((until - max(since, now.began), now))
         shares = [(took, call) for took, call in shares if took > 0]
         longest = max(shares, key=lambda one: one[0])[1] if shares else None
         return longest, sum(took for took, _ in shares)
