@@ -29,6 +29,7 @@ from tinyraft.errors import (
     Overloaded,
     Rejected,
     ServerStopped,
+    SessionExpired,
     TinyraftError,
     WrongCluster,
 )
@@ -294,7 +295,8 @@ class Courier:
         self._waiting.append(slot)
 
     def _prepare(self, slot: Slot, error: TinyraftError, retry: Retry) -> None:
-        slot.why = error
+        if not isinstance(slot.why, SessionExpired):  # else it is in the log, without effect
+            slot.why = error
         slot.is_in_doubt |= retry.is_in_doubt
         self._pauses |= not retry.at_once
         with self._lock:

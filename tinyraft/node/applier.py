@@ -198,9 +198,10 @@ class Applier:
             newest = self._shelf.newest  # now: what was so before the wait may be pruned
             assert newest is not None, "the log is only cut off behind a snapshot"
             index = newest.meta.index
+            records = self._shelf.sessions(newest)
             content = Content(self._shelf.read(newest))
             try:
-                self.sessions.restore(self._shelf.sessions(newest))
+                self.sessions.restore(records)
                 restore: Callable[[Iterator[bytes]], object] = self._module.restore  # type: ignore[attr-defined]
                 restore(content)
             except BaseException as error:  # noqa: BLE001  # half a state is none

@@ -52,6 +52,7 @@ class SimClient:
         self._session: Session | None = None  # of the present operation
         self._number = 0
         self._in_doubt = False
+        self._was_expired = False
         self._request_id = ""
         self._again: tuple[Operation, str] | None = None  # its request id is to be used once more
         self.operation: Operation | None = None
@@ -92,7 +93,8 @@ class SimClient:
         timeout = world.random.choice((0.3, 2.0, 5.0)) * world.story.timeout
         self._deadline = self._later(timeout, self._too_late)
         self._attempt += 1
-        self._in_doubt, self._session, self._number = False, None, 0
+        self._in_doubt = self._was_expired = False
+        self._session, self._number = None, 0
         self._try()
 
     def _finish(self, error: TinyraftError | None, answer: object = None) -> None:
@@ -126,7 +128,7 @@ class SimClient:
 
     def _too_late(self) -> None:
         self._deadline = None
-        if self._sent:
+        if self._sent or self._was_expired:
             self._leader = None  # its stream may be silent for ever
             self._finish(MaybeApplied("no answer in time"))
         else:
@@ -286,6 +288,7 @@ class SimClient:
         program = self._program
         if retry.in_new_session and program is not None:
             self._world.see("session expired")
+            self._was_expired = True  # it is in the log, without effect
             if program.session is self._session:
                 program.session = None
         self._attempt += 1
