@@ -60,7 +60,10 @@ class NoQuorum(NotApplied):
 
 
 class Overloaded(NotApplied):
-    """The node took no more work. Nothing was appended; try again a little later."""
+    """The node took no more work. Nothing was appended; try again a little later.
+
+    Its text says what waits: commands for the log, for their commit, or for the module.
+    """
 
 
 class CommandTooLarge(NotApplied):

@@ -30,12 +30,15 @@ from tinyraft.errors import (
 from tinyraft.logs import Log
 from tinyraft.module import Module
 from tinyraft.node.bell import Bell
+from tinyraft.node.clock import CLOCK, Clock
+from tinyraft.node.stopwatch import Stopwatch
 from tinyraft.node.waiters import Waiters, in_snapshot, overtaken
 from tinyraft.storage.snapshots import Snapshots
 
 T = TypeVar("T")
 BATCH_BYTES = 1 << 20
 BATCH_ENTRIES = 64  # between two looks at the mutex, so that readers get their turn
+BATCH_SECONDS = 0.020  # likewise, of a slow module; and whoever waited for the first has his answer
 
 
 class Mutex:
@@ -104,10 +107,13 @@ class Applier:
         log: Log,
         applied: Callable[[], None] = lambda: None,
         cluster_id: Callable[[], str] = str,
+        clock: Clock = CLOCK,
+        rests_after: float = float("inf"),
     ) -> None:
         """Apply what *fetch(after, max_bytes)* gives, and tell *applied* behind each batch.
 
         *failed* is told when the module can't go on. From *cluster_id* comes what is chance to it.
+        Behind a call of *rests_after* seconds the other threads get a little time.
         """
         self.mutex = Mutex()
         self.last_applied: Index = 0
@@ -115,9 +121,13 @@ class Applier:
         self.failure: ModuleFailed | None = None
         self.sessions = Sessions()  # guarded by the mutex
         self._module = module
-        self._apply: Callable[[bytes], object] = (
-            module.apply
-        )  # what users write may answer anything
+        self.stopwatch = Stopwatch(
+            module.apply,
+            index=lambda: self.last_applied + 1,
+            rests_after=rests_after,
+            clock=clock,
+        )
+        self._apply: Callable[[bytes], object] = self.stopwatch  # users' code may answer anything
         self._waiters = waiters
         self._fetched: list[Entry] = []  # and not yet applied
         self._fetch = fetch
@@ -218,9 +228,9 @@ class Applier:
         self._applied()
 
     def apply(self, batch: list[Entry]) -> None:
-        """Apply *batch* and answer those who wait for it."""
+        """Apply *batch*, or the beginning of it, and answer those who wait for that."""
         answers: list[Answer] = []
-        began = monotonic()
+        began, until = monotonic(), self.stopwatch.read() + BATCH_SECONDS
         with self.mutex.held(), self._applying:
             for entry in batch:
                 assert entry.index == self.last_applied + 1, "entries are applied in order, once"
@@ -230,7 +240,10 @@ class Applier:
                 self.last_applied = entry.index
                 self.bytes_applied += entry.size
                 answers.append(answer)
+                if self.stopwatch.ended > until:
+                    break
         applied, now = batch[: len(answers)], monotonic()
+        self._fetched[:0] = batch[len(answers) :]
         for entry, answer, at in zip(applied, answers, self._waiters.pop(applied), strict=True):
             for waiter in at or ():
                 if waiter.term == entry.term:
@@ -321,6 +334,7 @@ class Applier:
                 self.restore()
             elif batch:
                 self.apply(batch)
+                self.stopwatch.rest()
             elif self.is_stopping:
                 return
             else:

@@ -34,6 +34,7 @@ from tinyraft.errors import (
 from tinyraft.logs import Log
 from tinyraft.module import Module
 from tinyraft.node.applier import Applier
+from tinyraft.node.backlog import Backlog
 from tinyraft.node.clock import CLOCK, Clock
 from tinyraft.node.inbox import Inbox
 from tinyraft.node.installer import Installer
@@ -46,7 +47,8 @@ from tinyraft.node.shipment import PIECE_BYTES, Shipments
 from tinyraft.node.sightings import Sightings
 from tinyraft.node.snapshotter import POLICY, Compacting, SnapshotPolicy, Snapshotter
 from tinyraft.node.space import ENDLESS, Room, Space
-from tinyraft.node.ticker import Ticker, tick_seconds
+from tinyraft.node.stopwatch import SlowModule
+from tinyraft.node.ticker import LATE_SECONDS, Ticker, tick_seconds
 from tinyraft.node.waiters import Waiter, Waiters, out_of_office
 from tinyraft.node.writer import Journal, Writer
 from tinyraft.storage.snapshots import Snapshots
@@ -116,6 +118,11 @@ class Node:
             max_commands=raft.settings.max_pending_commands,
             max_bytes=raft.settings.max_pending_bytes,
         )
+        self._backlog = Backlog(
+            raft.me,
+            max_commands=raft.settings.max_pending_commands,
+            max_bytes=raft.settings.max_pending_bytes,
+        )
         self.sightings = Sightings(raft.me)
         self.waiters = Waiters()
         self.readers = Readers(last_applied=lambda: self.applier.last_applied)
@@ -129,6 +136,11 @@ class Node:
             log=log,
             applied=self._applied,
             cluster_id=cluster_id,
+            clock=clock,
+            rests_after=tick_seconds(election_timeout),
+        )
+        self._slow_module = SlowModule(
+            self.applier.stopwatch, seconds=election_timeout / 2, log=log, clock=clock
         )
         shipments = Shipments(shelf, piece_bytes=piece_bytes)
         self.snapshotter = Snapshotter(
@@ -162,7 +174,12 @@ class Node:
             room, provide=self.writer.look_for_room, changed=self._disk_is_full, log=log
         )
         self._ticker = Ticker(
-            self._tick, seconds=tick_seconds(election_timeout), log=log, clock=clock
+            self._tick,
+            seconds=tick_seconds(election_timeout),
+            log=log,
+            clock=clock,
+            late_seconds=min(LATE_SECONDS, election_timeout / 2),
+            blame=self._slow_module.blame,
         )
         self._launch = launch
         self._clock = clock
@@ -280,12 +297,15 @@ class Node:
     def _tick(self, overslept: int) -> None:
         configuration: Configuration | None = None
         moved = self.sightings.take_news()
+        by_module = bool(overslept) and self._slow_module.has_taken(
+            overslept * self._ticker.seconds
+        )
         forsaken: list[Waiter] = []
 
         def event(raft: Raft) -> None:
             nonlocal configuration
             if overslept:
-                raft.overslept(overslept)
+                raft.overslept(overslept, by_module=by_module)
             raft.tick()
             if self._waits_in_vain(raft):
                 forsaken.extend(self.waiters.pop_behind(raft.commit_index))
@@ -294,6 +314,7 @@ class Node:
                 configuration = raft.configuration
 
         self.turn(event)
+        self._slow_module.look()
         self._forsake(forsaken)
         if configuration is not None:
             self._peers.reconcile(configuration, self._raft)
@@ -348,7 +369,7 @@ class Node:
         """Have *commands* appended, at once or with the next batch; each waiter gets its answer.
 
         Raises:
-            Overloaded: Too much waits already. Nothing will be appended.
+            Overloaded: Too much waits at the door already. Nothing will be appended.
             ReentrantCall: Called from inside the module.
         """
         self.applier.mutex.refuse_reentry()
@@ -380,11 +401,15 @@ class Node:
         try:
             self._refuse_if_leaving(raft)
             self._refuse_if_full(raft)
+            self._refuse_if_behind(raft)
             stamps = [waiter.stamp for waiter in waiters]
             now = self._clock.time_ns() // 1000
             proposed = raft.propose(commands, time_us=now, stamps=stamps)
         except TinyraftError as error:
             return waiters, error
+        self._backlog.proposed(
+            first=proposed.first, count=len(commands), size=sum(map(len, commands))
+        )
         self.waiters.add(waiters, first=proposed.first, term=proposed.term)
         self._batch_is_open = True
         return None
@@ -401,6 +426,12 @@ class Node:
         shortage = self.space.shortage
         if shortage and raft.leadership is not None and raft.leadership.transfer is None:
             raise StorageFull(f"{self.me} takes no commands: {shortage}")
+
+    def _refuse_if_behind(self, raft: Raft) -> None:
+        """Refuse commands that would wait for too many others; all in the log are committed."""
+        if raft.leadership is not None:
+            seen = max(self.applier.last_applied, raft.snapshot_index)
+            self._backlog.refuse_if_long(committed=raft.commit_index, applied=seen)
 
     def _is_out_of_service(self) -> bool:
         return self.failure is not None and not isinstance(self.failure, ModuleFailed)
