@@ -12,8 +12,8 @@ The bytes, little-endian:
     [flag 2: u16 length · request id in UTF-8] ·
     command
 
-Sessions, request ids, machine versions and digests have their room from the first day; nothing
-writes them yet.
+Sessions, request ids and machine versions have their room from the first day; nothing writes them
+yet.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class EntryKind(IntEnum):
     NOOP = 2
     CONFIGURATION = 3
     SESSION = 4
-    DIGEST = 5
+    DIGEST = 5  # a check: members compare what they have come to; see `check`
 
 
 KINDS = {int(kind): kind for kind in EntryKind}

@@ -16,7 +16,7 @@ from threading import Lock
 from typing import TypeVar
 
 from tinyraft.core.effects import InSnapshot
-from tinyraft.core.entry import Entry, EntryKind, Index
+from tinyraft.core.entry import Entry, EntryKind, Index, Term
 from tinyraft.current import Applying, CurrentEntry
 from tinyraft.errors import (
     ModuleError,
@@ -27,8 +27,10 @@ from tinyraft.errors import (
 )
 from tinyraft.logs import Log
 from tinyraft.module import Module
+from tinyraft.node.agreement import Agreement
 from tinyraft.node.bell import Bell
 from tinyraft.node.waiters import Waiters, in_snapshot, overtaken
+from tinyraft.storage.divergence import Divergence
 from tinyraft.storage.snapshots import Snapshots
 
 T = TypeVar("T")
@@ -102,15 +104,18 @@ class Applier:
         log: Log,
         applied: Callable[[], None] = lambda: None,
         cluster_id: Callable[[], str] = str,
+        term: Callable[[], Term] = lambda: 0,
     ) -> None:
         """Apply what *fetch(after, max_bytes)* gives, and tell *applied* behind each batch.
 
         *failed* is told when the module can't go on. From *cluster_id* comes what is chance to it.
+        *term* tells the present one.
         """
         self.mutex = Mutex()
         self.last_applied: Index = 0
         self.bytes_applied = 0  # in this life
         self.failure: ModuleFailed | None = None
+        self.agreement = Agreement(module, term=term, log=log)
         self._module = module
         self._apply: Callable[[bytes], object] = (
             module.apply
@@ -196,6 +201,7 @@ class Applier:
             if broken is None:
                 self.last_applied = index
                 self._entry, self._restored_time_us = None, newest.meta.time_us
+                self.agreement.restored(index, newest.meta.digest)
             else:
                 self.failure = ModuleFailed(
                     f"the module could not restore the snapshot {newest.path} of entry {index}:"
@@ -224,6 +230,12 @@ class Applier:
                 self.last_applied = entry.index
                 self.bytes_applied += entry.size
                 outcomes.append(outcome)
+                self.agreement.applied(entry, *outcome)
+                if self.agreement.divergence is not None:
+                    self.failure = self._diverged(self.agreement.divergence)
+                    break
+        if self.agreement.divergence is not None:
+            outcomes.clear()  # what they came to is in doubt: who waits is told so
         applied = batch[: len(outcomes)]
         for entry, outcome, at in zip(applied, outcomes, self._waiters.pop(applied), strict=True):
             for waiter in at or ():
@@ -280,6 +292,15 @@ class Applier:
         )
         self._log.error("module_failed", index=entry.index, error=repr(error), exc_info=True)
         return None, None
+
+    def _diverged(self, divergence: Divergence) -> ModuleFailed:
+        self._log.error(
+            "module_diverged",
+            after=divergence.after,
+            until=divergence.until,
+            why=str(divergence),
+        )
+        return ModuleFailed(str(divergence))
 
     # --- the thread ---------------------------------------------------------------------------
 

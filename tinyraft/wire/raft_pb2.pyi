@@ -415,6 +415,8 @@ class AppendEntriesResponse(_message.Message):
     CONFLICT_TERM_FIELD_NUMBER: _builtins.int
     HEARTBEAT_ROUND_FIELD_NUMBER: _builtins.int
     STORAGE_FULL_FIELD_NUMBER: _builtins.int
+    CHECK_INDEX_FIELD_NUMBER: _builtins.int
+    CHECK_DIGEST_FIELD_NUMBER: _builtins.int
     term: _builtins.int
     success: _builtins.bool
     match_index: _builtins.int
@@ -424,6 +426,11 @@ class AppendEntriesResponse(_message.Message):
     heartbeat_round: _builtins.int
     storage_full: _builtins.bool
     """To a heartbeat: this member's disk is nearly full."""
+    check_index: _builtins.int
+    """To a heartbeat: the latest check that this member has applied, and what the outcomes of its
+    module came to there; 0 and empty before the first.
+    """
+    check_digest: _builtins.bytes
     def __init__(
         self,
         *,
@@ -434,10 +441,12 @@ class AppendEntriesResponse(_message.Message):
         conflict_term: _builtins.int = ...,
         heartbeat_round: _builtins.int = ...,
         storage_full: _builtins.bool = ...,
+        check_index: _builtins.int = ...,
+        check_digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflict_index", b"conflict_index", "conflict_term", b"conflict_term", "heartbeat_round", b"heartbeat_round", "match_index", b"match_index", "storage_full", b"storage_full", "success", b"success", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_digest", b"check_digest", "check_index", b"check_index", "conflict_index", b"conflict_index", "conflict_term", b"conflict_term", "heartbeat_round", b"heartbeat_round", "match_index", b"match_index", "storage_full", b"storage_full", "success", b"success", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
