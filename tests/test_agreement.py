@@ -81,6 +81,7 @@ def test_a_planted_clock_is_found_within_seconds(
     assert "in the entries 1 to " in why
     assert "empty data directory" in why
     assert not cluster["c"].status().is_ready
+    assert node_of(cluster["c"])._shipments.are_withheld
     with pytest.raises(tinyraft.ModuleFailed, match="majority"):
         cluster["c"].read(lambda module: module, consistency="stale")
     with pytest.raises(tinyraft.TinyraftError):
@@ -97,6 +98,7 @@ def test_a_planted_clock_is_found_within_seconds(
     again = cluster.make("c", module=honest())  # with the mistake mended
     again.start()
     assert why == again.status().failed
+    assert node_of(again)._shipments.are_withheld
     assert [] == cluster.modules["c"].words
     with pytest.raises(tinyraft.ModuleFailed):
         again.read(lambda module: module, consistency="stale")

@@ -101,6 +101,18 @@ def test_checks_follow_commands_and_then_rest() -> None:
         assert [] == bench.look(60.0)
 
 
+def test_a_majority_that_comes_late_is_told() -> None:
+    """A dispute is settled by a voter who was away, without another command."""
+    bench = Bench("b", "c").checked()
+    bench.tell("b", BAD)
+    index = bench.index
+    assert [Verdict(index, b"")] == bench.look(2.5)
+    bench.tell("b", WORSE)
+    bench.tell("c", bench.mine)
+    assert [Verdict(bench.index, bench.mine)] == bench.look()
+    assert [] == [verdict for verdict in bench.look(60.0) if verdict is not None]
+
+
 def test_who_is_alone_compares_with_nobody() -> None:
     """And writes nothing for it."""
     bench = Bench()

@@ -369,9 +369,18 @@ class World:
         self.see("node out of service")
 
     def _judge_divergence(self, member: SimMember) -> None:
-        """A node has taken itself out: it must differ; and stays so."""
+        """A node has taken itself out: it must differ; and stays so.
+
+        A leader that differs may send a snapshot before anybody knows. When that reached a
+        majority, the others are who differs.
+        """
         differs = member.has_differed if member.noted else member.module.differs
-        hold(differs, f"{member.name} took itself out, and is like the others")
+        voters = member.raft.configuration.voters
+        spread = sum(self.members[voter].has_differed for voter in voters)
+        if not differs and 2 * spread >= len(voters):
+            self.see("difference spread")
+        else:
+            hold(differs, f"{member.name} took itself out, and is like the others")
         if not member.is_out and not member.has_trouble:
             member.is_out = ROOT / NAME in member.disk.files()
 
