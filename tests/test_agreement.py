@@ -13,6 +13,7 @@ import tinyraft
 from tests.cluster import DEADLINE, LocalCluster, Words, node_of, until
 from tinyraft.core.raft import Raft
 
+HEALTH = "/grpc.health.v1.Health/Check"
 SECONDS = 10.0  # far above what it takes: two or three
 
 
@@ -82,6 +83,7 @@ def test_a_planted_clock_is_found_within_seconds(
     assert "empty data directory" in why
     assert not cluster["c"].status().is_ready
     assert node_of(cluster["c"])._shipments.are_withheld
+    assert b"\x08\x02" == cluster.channel("c").unary_unary(HEALTH)(b"", timeout=DEADLINE)
     with pytest.raises(tinyraft.ModuleFailed, match="majority"):
         cluster["c"].read(lambda module: module, consistency="stale")
     with pytest.raises(tinyraft.TinyraftError):

@@ -106,6 +106,7 @@ class SimMember:
         self.differs = ""  # at one of the next commands: in its "answer", or in its "state"
         self.has_differed = False  # in some life
         self.is_out = False  # it has found that out, and noted it
+        self.could_not_note = False
         self.noted: Divergence | None = None  # in a former life
         self.applied = 0  # commands, in this life
         self.heard_at: dict[NodeId, int] = {}
@@ -177,7 +178,7 @@ class SimMember:
             room=Room(str(DIRECTORY), lambda: self.disk.free(DIRECTORY), RESERVE_BYTES),
             check_seconds=world.story.timeout,
             divergence=self.noted,
-            diverged=lambda found: note_divergence(self.disk, ROOT, found),
+            diverged=self._note,
         )
         self.is_up = True
         world.see("start")
@@ -240,6 +241,11 @@ class SimMember:
         """Whether its node has taken itself out, now or in a former life."""
         divergence = self.node.applier.agreement.divergence or self.noted
         return divergence is not None and isinstance(self.node.failure, ModuleFailed)
+
+    def _note(self, found: Divergence) -> None:
+        self.could_not_note = True
+        note_divergence(self.disk, ROOT, found)
+        self.could_not_note, self.is_out = False, True
 
     def kill(self) -> None:
         """End the process: the system keeps what was written, synced or not."""

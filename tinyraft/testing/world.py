@@ -21,13 +21,12 @@ from tinyraft.core.role import Role
 from tinyraft.current import current_entry
 from tinyraft.errors import ModuleFailed, Rejected, StorageError, TinyraftError
 from tinyraft.node.waiters import Waiter
-from tinyraft.storage.divergence import NAME
 from tinyraft.storage.wal import Wal
 from tinyraft.testing import faults
 from tinyraft.testing.client import SimClient
 from tinyraft.testing.disk import SimDisk
 from tinyraft.testing.history import Operation, is_linearizable
-from tinyraft.testing.member import DIRECTORY, ROOT, SHELF, SimMember
+from tinyraft.testing.member import DIRECTORY, SHELF, SimMember
 from tinyraft.testing.network import SimNetwork
 from tinyraft.testing.reader import SimReader
 from tinyraft.testing.schedule import Schedule
@@ -381,8 +380,7 @@ class World:
             self.see("difference spread")
         else:
             hold(differs, f"{member.name} took itself out, and is like the others")
-        if not member.is_out and not member.has_trouble:
-            member.is_out = ROOT / NAME in member.disk.files()
+        hold(member.is_out or member.could_not_note, f"{member.name} does not note that it is out")
 
     # --- what an operator does ------------------------------------------------------------------
 
