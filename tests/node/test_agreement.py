@@ -202,6 +202,11 @@ def test_an_old_verdict_is_no_verdict() -> None:
     bench.apply(command(1), check(2), check(3, Verdict(2, b"other".ljust(16))))
     assert bench.agreement.divergence is None
     assert [] == bench.failures
+    mine = bench.agreement.checks[-1].digest
+    bench.apply(check(4, Verdict(3, mine)), command(5), check(6))
+    bench.term = TERM
+    bench.apply(check(7, Verdict(6, b"other".ljust(16))))
+    assert Divergence(3, 6) == bench.agreement.divergence  # but that it once agreed is known
 
 
 def test_a_verdict_on_what_is_not_remembered_is_passed_over() -> None:

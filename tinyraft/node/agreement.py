@@ -87,8 +87,8 @@ class Agreement:
 
     def _check(self, entry: Entry) -> None:
         verdict = decode_verdict(entry.command)
-        if verdict is not None and entry.term == self._term():
-            self._heed(verdict)
+        if verdict is not None:
+            self._heed(verdict, is_present=entry.term == self._term())
         self.last_check = entry.index
         own = self._ask_module(entry.index)
         if self.state is not None and own is not None:
@@ -97,12 +97,14 @@ class Agreement:
             check = Check(entry.index, digest, self.last_command)
             self.checks = (*self.checks[1 - KEPT :], check)
 
-    def _heed(self, verdict: Verdict) -> None:
+    def _heed(self, verdict: Verdict, *, is_present: bool) -> None:
         mine = next((check for check in self.checks if check.index == verdict.index), None)
         if mine is None:
             return  # from before a restart or a snapshot
         if verdict.digest == mine.digest:
             self._agreed, self._is_disputed = mine.index, False
+        elif not is_present:
+            return
         elif verdict.digest:
             self.divergence = Divergence(self._agreed, mine.index)
         elif not self._is_disputed:

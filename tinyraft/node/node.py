@@ -550,6 +550,7 @@ class Node:
                 storage_full=self.space.shortage,
                 snapshot_index=raft.snapshot_index,
                 first_index=log.base_index + 1,
+                diverged=self._shipments.are_withheld,
             )
 
     def configuration(self) -> Configuration:
