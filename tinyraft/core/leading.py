@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 from tinyraft.core.configuration import Change, Configuration, Promote, changed
 from tinyraft.core.effects import InSnapshot, OnDisk
-from tinyraft.core.entry import Entry, EntryKind, Index, NodeId, Term, make_entry
+from tinyraft.core.entry import PLAIN, Entry, EntryKind, Index, NodeId, Stamp, Term, make_entry
 from tinyraft.core.leadership import Leadership, Transfer
 from tinyraft.core.messages import AppendEntries, AppendReply, HeartbeatReply, InstallReply
 from tinyraft.core.quorum import has_quorum
@@ -39,8 +40,10 @@ class Proposed:
 class Leading(State):
     """A member in office."""
 
-    def propose(self, commands: Sequence[bytes], *, time_us: int) -> Proposed:
-        """Append *commands*, all or none.
+    def propose(
+        self, commands: Sequence[bytes], *, time_us: int, stamps: Sequence[Stamp] = ()
+    ) -> Proposed:
+        """Append *commands*, each with its stamp where there are any, all or none.
 
         Raises:
             NotLeader: Another member leads, or leadership is being handed over.
@@ -56,7 +59,7 @@ class Leading(State):
                 f"{self.me} has {pending} uncommitted commands of"
                 f" {leadership.uncommitted_bytes} bytes; try again a little later"
             )
-        return self._append(leadership, EntryKind.COMMAND, commands, time_us=time_us)
+        return self._append(leadership, EntryKind.COMMAND, commands, time_us=time_us, stamps=stamps)
 
     def propose_check(self, command: bytes) -> Index:
         """Append a check: where it is applied, members compare what they have; return its index.
@@ -204,12 +207,17 @@ class Leading(State):
         commands: Sequence[bytes],
         *,
         time_us: int = 0,
+        stamps: Sequence[Stamp] = (),
     ) -> Proposed:
         first, term = self.log.last_index + 1, self.term
         time_us = self._time_us = max(self._time_us, time_us)
         entries = [
-            make_entry(index=index, term=term, kind=kind, command=command, time_us=time_us)
-            for index, command in enumerate(commands, first)
+            make_entry(
+                index=index, term=term, kind=kind, command=command, time_us=time_us, stamp=stamp
+            )
+            for index, (command, stamp) in enumerate(
+                zip(commands, stamps or repeat(PLAIN), strict=bool(stamps)), first
+            )
         ]
         self.log.append(entries)
         leadership.proposed(entries)

@@ -34,6 +34,7 @@ from tinyraft.errors import (
 from tinyraft.logs import Log
 from tinyraft.module import Module
 from tinyraft.node.applier import Applier
+from tinyraft.node.backlog import Backlog
 from tinyraft.node.clock import CLOCK, Clock
 from tinyraft.node.inbox import Inbox
 from tinyraft.node.installer import Installer
@@ -47,8 +48,9 @@ from tinyraft.node.shipment import PIECE_BYTES, Shipments
 from tinyraft.node.sightings import Sightings
 from tinyraft.node.snapshotter import POLICY, Compacting, SnapshotPolicy, Snapshotter
 from tinyraft.node.space import ENDLESS, Room, Space
-from tinyraft.node.ticker import Ticker, tick_seconds
-from tinyraft.node.waiters import Waiter, Waiters
+from tinyraft.node.stopwatch import SlowModule
+from tinyraft.node.ticker import LATE_SECONDS, Ticker, tick_seconds
+from tinyraft.node.waiters import Waiter, Waiters, out_of_office
 from tinyraft.node.writer import Journal, Writer
 from tinyraft.storage.divergence import Divergence
 from tinyraft.storage.snapshots import Snapshots
@@ -66,6 +68,7 @@ WARNINGS = {
     "removed",
 }
 DEBUG = {"voted"}
+PATIENCE = 2  # timeouts that a command's fate is waited for on a node that leads no more
 
 
 class Store(Journal, Compacting, Protocol):
@@ -117,8 +120,14 @@ class Node:
         self.observers = Observers(self.known_leader, node=raft.me, log=log, died=self.died)
         self._configuration: Configuration | None = raft.configuration
         self._news = Condition()  # guards nothing; leaf: told when role, leader or members change
+        self._ticks_in_vain = 0
         self._batch_is_open = False  # something is uncommitted: what is proposed waits
         self._inbox = Inbox(
+            max_commands=raft.settings.max_pending_commands,
+            max_bytes=raft.settings.max_pending_bytes,
+        )
+        self._backlog = Backlog(
+            raft.me,
             max_commands=raft.settings.max_pending_commands,
             max_bytes=raft.settings.max_pending_bytes,
         )
@@ -136,6 +145,11 @@ class Node:
             applied=self._applied,
             cluster_id=cluster_id,
             term=lambda: raft.term,
+            clock=clock,
+            rests_after=tick_seconds(election_timeout),
+        )
+        self._slow_module = SlowModule(
+            self.applier.stopwatch, seconds=election_timeout / 2, log=log, clock=clock
         )
         self._judge = Judge(
             self.applier.agreement, seconds=check_seconds, monotonic=clock.monotonic
@@ -174,7 +188,12 @@ class Node:
             room, provide=self.writer.look_for_room, changed=self._disk_is_full, log=log
         )
         self._ticker = Ticker(
-            self._tick, seconds=tick_seconds(election_timeout), log=log, clock=clock
+            self._tick,
+            seconds=tick_seconds(election_timeout),
+            log=log,
+            clock=clock,
+            late_seconds=min(LATE_SECONDS, election_timeout / 2),
+            blame=self._slow_module.blame,
         )
         self._launch = launch
         self._clock = clock
@@ -198,10 +217,12 @@ class Node:
             with self._lock:
                 if self.failure is not None and self._is_out_of_service():
                     raise self.failure
+                led = self._raft.leadership is not None
                 result = event(self._raft)
                 refused = self._propose_waiting(self._raft)
                 effects = self._raft.take()
                 notices = self._dispatch(effects, rings_writer=rings_writer)
+                has_left = led and self._raft.leadership is None
         except TinyraftError:
             raise
         except Exception as error:
@@ -211,6 +232,8 @@ class Node:
             waiters, why = refused
             for waiter in waiters:
                 waiter.resolve(None, why)
+        if has_left:
+            self._forsake(self.waiters.pop_repeatable())
         if effects.reads:
             self.readers.answered(effects.reads)
         if notices:
@@ -295,15 +318,25 @@ class Node:
             self.died(threading.current_thread().name, error)
             raise
 
+    def _forsake(self, waiters: Sequence[Waiter]) -> None:
+        for waiter in waiters:
+            waiter.resolve(None, out_of_office(waiter, self.me))
+
     def _tick(self, overslept: int) -> None:
         configuration: Configuration | None = None
         moved = self.sightings.take_news()
+        by_module = bool(overslept) and self._slow_module.has_taken(
+            overslept * self._ticker.seconds
+        )
+        forsaken: list[Waiter] = []
 
         def event(raft: Raft) -> None:
             nonlocal configuration
             if overslept:
-                raft.overslept(overslept)
+                raft.overslept(overslept, by_module=by_module)
             raft.tick()
+            if self._waits_in_vain(raft):
+                forsaken.extend(self.waiters.pop_behind(raft.commit_index))
             if self.failure is None and not self._stopping and not self.space.shortage:
                 self._judge.look(raft)
             configuration, self._configuration = self._configuration, None
@@ -311,9 +344,21 @@ class Node:
                 configuration = raft.configuration
 
         self.turn(event)
+        self._slow_module.look()
+        self._forsake(forsaken)
         if configuration is not None:
             self._peers.reconcile(configuration, self._raft)
             self._peers.ring_all()
+
+    def _waits_in_vain(self, raft: Raft) -> bool:
+        """Tell whether somebody has waited for long, on a node that leads no more.
+
+        What becomes of an entry is often known soon after the office is lost, and certainty is
+        worth a wait; but this node may be cut off.
+        """
+        waits = raft.leadership is None and len(self.waiters) > 0
+        self._ticks_in_vain = self._ticks_in_vain + 1 if waits else 0
+        return self._ticks_in_vain > PATIENCE * raft.settings.election_ticks
 
     # --- what others ask of this node ---------------------------------------------------------
 
@@ -354,7 +399,7 @@ class Node:
         """Have *commands* appended, at once or with the next batch; each waiter gets its answer.
 
         Raises:
-            Overloaded: Too much waits already. Nothing will be appended.
+            Overloaded: Too much waits at the door already. Nothing will be appended.
             ReentrantCall: Called from inside the module.
         """
         self.applier.mutex.refuse_reentry()
@@ -386,9 +431,15 @@ class Node:
         try:
             self._refuse_if_leaving(raft)
             self._refuse_if_full(raft)
-            proposed = raft.propose(commands, time_us=self._clock.time_ns() // 1000)
+            self._refuse_if_behind(raft)
+            stamps = [waiter.stamp for waiter in waiters]
+            now = self._clock.time_ns() // 1000
+            proposed = raft.propose(commands, time_us=now, stamps=stamps)
         except TinyraftError as error:
             return waiters, error
+        self._backlog.proposed(
+            first=proposed.first, count=len(commands), size=sum(map(len, commands))
+        )
         self.waiters.add(waiters, first=proposed.first, term=proposed.term)
         self._batch_is_open = True
         return None
@@ -405,6 +456,12 @@ class Node:
         shortage = self.space.shortage
         if shortage and raft.leadership is not None and raft.leadership.transfer is None:
             raise StorageFull(f"{self.me} takes no commands: {shortage}")
+
+    def _refuse_if_behind(self, raft: Raft) -> None:
+        """Refuse commands that would wait for too many others; all in the log are committed."""
+        if raft.leadership is not None:
+            seen = max(self.applier.last_applied, raft.snapshot_index)
+            self._backlog.refuse_if_long(committed=raft.commit_index, applied=seen)
 
     def _is_out_of_service(self) -> bool:
         return self.failure is not None and not isinstance(self.failure, ModuleFailed)

@@ -89,7 +89,8 @@ def restore(
         index, term, old = header.meta.index, header.meta.term, header.meta
         meta = Snapshot(index, term, Configuration((me,)), index, old.time_us, old.digest)
         shelf = Snapshots.open(disk, data_dir.snapshots_directory)
-        shelf.write(meta, reader.chunks(), cluster_id=identity.cluster_id)
+        sessions = reader.sessions()  # its request ids hold in the new cluster, too
+        shelf.write(meta, reader.chunks(), cluster_id=identity.cluster_id, sessions=sessions)
         begin_log(disk, data_dir, meta, identity=identity, segment_bytes=segment_bytes)
         data_dir.save_identity(identity)
     finally:

@@ -33,6 +33,7 @@ class Story:
     seed: int
     members: int
     clients: int
+    sessions: int
     seconds: float
     latency: float
     sync_seconds: float
@@ -121,6 +122,7 @@ def draw(seed: int) -> Story:
         seed=seed,
         members=random.choice((1, 2, 3, 3, 3, 4, 5, 5, 7)),
         clients=random.choice((1, 2, 4, 6)),
+        sessions=random.choice((1, 2, 100)),
         seconds=seconds,
         latency=between(random, 0.0001, 0.05),
         sync_seconds=between(random, 0.0001, 0.05),

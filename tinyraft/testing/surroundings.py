@@ -141,6 +141,9 @@ class Surroundings(Protocol):
     def judge(self, operation: Operation) -> None:
         """Look at an answer."""
 
+    def repeated(self, before: Operation, again: Operation, /) -> None:
+        """Look at the second answer to a request id."""
+
     def judge_failure(self, member: Any, /) -> None:
         """Learn that a node has stopped working."""
 

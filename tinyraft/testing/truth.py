@@ -41,7 +41,8 @@ class Truth:
     def __init__(self, members: Mapping[NodeId, Process], seen: Counter[str]) -> None:
         """Watch *members*."""
         self.committed: list[Entry] = []
-        self.commands: list[bytes] = []  # of what is committed
+        self.commands: list[bytes] = []  # as the modules were given them
+        self._applied: set[bytes] = set()
         self.broken: Violation | None = None  # by what a module was given
         self._members = members
         self._seen = seen
@@ -264,7 +265,6 @@ class Truth:
         if fresh:
             self._look_at_quorum(member, view, fresh[-1])
             self.committed += fresh
-            self.commands += [e.command for e in fresh if e.kind is EntryKind.COMMAND]
         view.commit_index = raft.commit_index
 
     def _look_at_quorum(self, member: Process, view: View, last: Entry) -> None:
@@ -296,7 +296,12 @@ class Truth:
             self.broken = Violation(f"{member.name} is not at entry {entry.index}")
         place = member.applied
         member.applied += 1
-        if self.commands[place : place + 1] != [command]:
+        if place == len(self.commands):  # the first one to get there
+            if command in self._applied:
+                self.broken = Violation(f"{member.name} applied {command!r} twice (I14)")
+            self.commands.append(command)
+            self._applied.add(command)
+        if self.commands[place] != command:
             self.broken = Violation(f"{member.name} applied something else in place {place} (I6)")
 
 

@@ -23,7 +23,7 @@ from tinyraft.errors import ModuleFailed, Rejected, StorageError, TinyraftError
 from tinyraft.node.waiters import Waiter
 from tinyraft.storage.wal import Wal
 from tinyraft.testing import faults
-from tinyraft.testing.client import SimClient
+from tinyraft.testing.client import LIE, Program, SimClient
 from tinyraft.testing.disk import SimDisk
 from tinyraft.testing.history import Operation, is_linearizable
 from tinyraft.testing.member import DIRECTORY, SHELF, SimMember
@@ -72,14 +72,14 @@ class Ledger:
         return self._differ(before)
 
     def _differ(self, answer: bytes) -> bytes:
-        """Come to something else, if told to; no caller is to see it, as it has a model."""
+        """Come to something else, if told to."""
         member = self._member
         mark = b"%s.%d" % (member.name.encode(), member.life)
         if member.differs == "state":
             self._hidden, member.differs = mark, ""
-        elif member.differs == "answer" and not len(member.node.waiters):
+        elif member.differs == "answer":
             self._lie, member.differs = mark, ""
-            answer += b"?"
+            answer += LIE
         member.has_differed |= self.differs
         return answer
 
@@ -272,7 +272,10 @@ class World:
             if member.start():
                 self.search(member)
         addresses = [member.address for member in self.members.values()]
-        self.clients = [SimClient(self, f"c{n}", addresses) for n in range(story.clients)]
+        programs = [Program(), None, Program()]  # the second one numbers nothing
+        self.clients = [
+            SimClient(self, f"c{n}", addresses, programs[n // 2]) for n in range(story.clients)
+        ]
         readers = 1 + story.clients // 2
         self.clients += [SimReader(self, f"r{n}", addresses) for n in range(readers)]
         for fault in story.faults:
@@ -327,22 +330,27 @@ class World:
         return not leader.has_diverged and not any(m.module.differs for m in at_work)
 
     def judge(self, operation: Operation) -> None:
-        """Look at an answer at once: what was acknowledged is committed."""
+        """Look at an answer at once: what was acknowledged is applied."""
         if operation.outcome == "applied":
             command = b" ".join(
                 (operation.asked[1], operation.key.encode(), operation.asked[0].encode())
             )
-            hold(
-                command in self.truth.commands, f"{command!r} is acknowledged, not committed (I20)"
-            )
+            hold(command in self.truth.commands, f"{command!r} is acknowledged, not applied (I20)")
+
+    def repeated(self, before: Operation, again: Operation) -> None:
+        """Look at the second answer to a request id: it is the first one."""
+        if again.outcome == "applied":
+            self.see("request id repeated")
+            hold(again.answer == before.answer, f"{again} is not answered as {before} (I14)")
 
     def _look_back(self) -> None:
         commands = self.truth.commands
-        hold(len(commands) == len(set(commands)), "a command is in the log twice (I14)")
         values = {command.split(b" ")[0] for command in commands}
+        entries = (e for e in self.truth.committed if e.kind is EntryKind.COMMAND)
+        there = {entry.command.split(b" ")[0] for entry in entries}
         for operation in self.operations:
             if operation.outcome == "not":
-                hold(operation.asked[1] not in values, f"{operation} was refused, and is there")
+                hold(operation.asked[1] not in there, f"{operation} was refused, and is there")
         for key in {operation.key for operation in self.operations}:
             history = [
                 o
@@ -350,12 +358,15 @@ class World:
                 if o.key == key and (o.outcome != "maybe" or o.asked[1] in values)
             ]
             hold(is_linearizable(history, model=ledger, start=b""), f"{key} is not linearizable")
-        digests = {
-            m.module.rolling
-            for m in self.members.values()
-            if m.is_up and m.applied == len(commands)
+        level = [m for m in self.members.values() if m.is_up and m.applied == len(commands)]
+        hold(len({m.module.rolling for m in level}) <= 1, "modules differ (I6)")
+        last = len(self.truth.committed)
+        sessions = {
+            b"\n".join(m.node.applier.sessions.snapshot())
+            for m in level
+            if m.node.applier.last_applied == last and not m.module.differs
         }
-        hold(len(digests) <= 1, "modules differ (I6)")
+        hold(len(sessions) <= 1, "sessions differ (I14)")
 
     def judge_failure(self, member: SimMember) -> None:
         """A node has stopped working: that needs a reason."""

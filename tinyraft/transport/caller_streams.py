@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Lock
 from typing import TypeVar
 
 import grpc
 
-from tinyraft.errors import TinyraftError
+from tinyraft.core.entry import OPENS_SESSION, PLAIN, MalformedEntry, Origin, Stamp, stamp
+from tinyraft.errors import CommandTooLarge, NotApplied, Overloaded, TinyraftError
+from tinyraft.session import SPAN
 from tinyraft.transport.hosting import Admission, Context, Gate, Outcome, refuse
 from tinyraft.transport.statuses import TAKEN, to_answer_fields
 from tinyraft.wire import raft_pb2 as pb
@@ -22,6 +25,7 @@ from tinyraft.wire import raft_pb2 as pb
 T = TypeVar("T")
 
 GREETING_SECONDS = 0.15  # how long a caller is kept who would only look elsewhere: an election
+MOST_IN_SESSION = 2 * SPAN  # our own callers keep half of that
 ANSWER_BYTES = 1 << 20  # of results in one message, unless one is longer
 
 
@@ -112,12 +116,21 @@ class Commands:
             for message in self._requests:
                 if not self._take(len(message.commands)):
                     return
-                self._gate.propose([(c.id, c.command) for c in message.commands], self._answers.put)
+                self._propose(message.commands)
         except grpc.RpcError:
             self.is_forsaken = True
         finally:
             self.close()
             self._answers.put(None)
+
+    def _propose(self, commands: Iterable[pb.StreamedCommand]) -> None:
+        stamped: list[tuple[int, bytes, Stamp]] = []
+        for command in commands:
+            try:
+                stamped.append((command.id, command.command, stamp_of(command)))
+            except NotApplied as error:
+                self._answers.put(Refused(command.id, error))
+        self._gate.propose(stamped, self._answers.put)
 
     def _take(self, count: int) -> bool:
         with self._lock:
@@ -130,6 +143,47 @@ class Commands:
         """Take no more."""
         with self._lock:
             self.ended = True
+
+
+@dataclass(slots=True)
+class Refused:
+    """The outcome of a command that was not proposed."""
+
+    id: int
+    error: TinyraftError | None
+    index: int = 0
+    term: int = 0
+    result: bytes | None = None
+    stages: tuple[int, int, int] = (0, 0, 0)
+
+
+def stamp_of(command: pb.StreamedCommand) -> Stamp:
+    """Encode what the entry says beside the command.
+
+    Raises:
+        CommandTooLarge: The request id is.
+        Overloaded: The session has too many commands under way.
+    """
+    if command.opens_session:
+        return OPENS_SESSION
+    if not command.session_index and not command.request_id:
+        return PLAIN
+    if command.sequence - command.answered_below > MOST_IN_SESSION:
+        raise Overloaded(
+            f"the session has {command.sequence - command.answered_below} commands under way; at"
+            f" most {MOST_IN_SESSION} are answered for"
+        )
+    origin = Origin(
+        command.session_index,
+        command.session_term,
+        command.sequence,
+        command.answered_below,
+        command.request_id,
+    )
+    try:
+        return stamp(origin)
+    except MalformedEntry as error:
+        raise CommandTooLarge(str(error)) from error
 
 
 def drain(queue: SimpleQueue[T]) -> list[T]:
@@ -160,10 +214,14 @@ def encode_outcome(outcome: Outcome) -> pb.StreamedAnswer:
     """Write down how one command ended."""
     if outcome.error is not None:
         return pb.StreamedAnswer(id=outcome.id, **to_answer_fields(outcome.error))
+    waited, replicated, applied = outcome.stages
     return pb.StreamedAnswer(
         id=outcome.id,
         outcome=pb.OUTCOME_APPLIED,
         term=outcome.term,
         index=outcome.index,
         result=outcome.result,
+        waited_us=waited,
+        replicated_us=replicated,
+        applied_us=applied,
     )

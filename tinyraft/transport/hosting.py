@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, cast
 import grpc
 
 from tinyraft.core.configuration import Change
-from tinyraft.core.entry import Index
+from tinyraft.core.entry import Index, Stamp
 from tinyraft.core.members import Members
 from tinyraft.core.messages import Reply, Request
 from tinyraft.core.snapshot import Snapshot
@@ -44,6 +44,10 @@ class Outcome(Protocol):
     result: bytes | None
     error: TinyraftError | None
 
+    @property
+    def stages(self) -> tuple[int, int, int]:
+        """Microseconds that it waited, was replicated and was applied."""
+
 
 class Gate(Protocol):
     """What the handlers ask of the node; `tinyraft.node.gate` says what each raises."""
@@ -61,7 +65,7 @@ class Gate(Protocol):
         """Apply a command; block for the answer."""
 
     def propose(
-        self, commands: Sequence[tuple[int, bytes]], answer: Callable[[Outcome], None]
+        self, commands: Sequence[tuple[int, bytes, Stamp]], answer: Callable[[Outcome], None]
     ) -> None:
         """Propose numbered commands; *answer* is called for each."""
 
@@ -78,7 +82,14 @@ class Gate(Protocol):
     def read_index(self, envelope: Envelope, *, timeout: float) -> Index:
         """Give a follower the index of its read."""
 
-    def query(self, request: bytes, *, current_in: float | None = None) -> tuple[bytes, Index]:
+    def query(
+        self,
+        request: bytes,
+        *,
+        current_in: float | None = None,
+        min_index: Index = 0,
+        timeout: float = 0.0,
+    ) -> tuple[bytes, Index]:
         """Ask the module; return its answer and what was applied."""
 
     def status(self) -> Status:
