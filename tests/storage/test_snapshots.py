@@ -411,7 +411,7 @@ def test_sound_frames_that_are_no_snapshot_are_refused(data: bytes, why: str) ->
     [
         pytest.param(file_with(header_with(format_version=2, id="new"), END), id="format"),
         pytest.param(file_with(header_with(machine_version=1), END), id="machine"),
-        pytest.param(file_with(header_with(), (8, b"sessions"), END), id="sessions"),
+        pytest.param(file_with(header_with(), (10, b"later"), END), id="frame"),
     ],
 )
 def test_a_newer_snapshot_is_known_as_such(data: bytes) -> None:
