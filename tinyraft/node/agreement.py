@@ -5,11 +5,11 @@ restarts. No exception's text goes in, as that may hold an address. A member jud
 majority had in the leader's present term, never by an old verdict that it meets in a replay: with
 another version of a module on all members those would take all of them out.
 
-The rolling digest is a CRC-32 over header, command, kind of outcome and result of all entries. It
-costs a quarter of a cryptographic hash a command, and unlike the state of one it fits into a
-snapshot's header. Two states that differ stay different over equal bytes; that a difference is
-missed has a chance of 2**-32. At a check, which the leader appends about once a second, it becomes
-a digest of 16 bytes, with the module's own `digest()` where there is one.
+The rolling digest is a CRC-32 over header, command, kind of outcome and result of all entries: its
+state is a number, so it goes on from a snapshot's header, and it costs half of a hash chained a
+command (`docs/agreement.md`). Two states that differ stay different over equal bytes; that a
+difference is missed has a chance of 2**-32. At a check, which the leader appends about once a
+second, it becomes a digest of 16 bytes, with the module's own `digest()` where there is one.
 """
 
 from __future__ import annotations
