@@ -45,7 +45,7 @@ class EntryKind(IntEnum):
     NOOP = 2
     CONFIGURATION = 3
     SESSION = 4
-    DIGEST = 5
+    DIGEST = 5  # a check: members compare what they have come to; see `check`
 
 
 KINDS = {int(kind): kind for kind in EntryKind}

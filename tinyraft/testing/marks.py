@@ -51,6 +51,8 @@ LEAST: dict[str, int] = {
     "restored": 500,
     "node_failed": 30,
     "module_failed": 10,
+    "module_diverged": 15,
+    "modules_disagree": 3,
     "answer NotLeader": 500,
     "answer Overloaded": 400,
     "answer ServerStopped": 10,
