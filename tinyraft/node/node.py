@@ -579,6 +579,7 @@ class Node:
     def status(self) -> Status:
         """Describe this node; the parts are of one moment."""
         applied = self.applier.last_applied
+        sessions, request_ids = self.applier.sessions.counts
         with self._lock:
             raft = self._raft
             commit, log = raft.commit_index, raft.log
@@ -608,6 +609,8 @@ class Node:
                 snapshot_index=raft.snapshot_index,
                 first_index=log.base_index + 1,
                 diverged=self._shipments.are_withheld,
+                sessions=sessions,
+                request_ids=request_ids,
             )
 
     def configuration(self) -> Configuration:
