@@ -437,6 +437,8 @@ class Courier:
         retry = self._route.after(error, is_numbered=True)  # one session too many does no harm
         if retry is None:
             raise error
+        for waiting in self._waiting:
+            waiting.why = waiting.why or error
         self._pauses |= not retry.at_once
         if retry.elsewhere:
             self._leave()

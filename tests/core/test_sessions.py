@@ -188,6 +188,7 @@ def test_a_snapshot_carries_all_of_it() -> None:
     table.apply(one, 2, error=ModuleError("oops"))
     table.apply(two, 2, b"other", request_id="ä" * 20)
     table._remember_in_session(Origin(two, 1, 3, 0), Answer(9, 1, None, None))
+    table.apply(one, 3)  # the older one is used last
     copy = Table()
     copy.apply(copy.opened(), 7)
     records = list(table.snapshot())

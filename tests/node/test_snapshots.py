@@ -432,6 +432,32 @@ def test_a_snapshot_replaces_everything(bench: Bench) -> None:
     assert (bench.module.words, bench.applier.last_applied) == ([b"new", b"state"], 9)
 
 
+def test_a_snapshot_carries_what_the_outcomes_came_to(bench: Bench) -> None:
+    """Whoever goes on from it compares like the one who took it."""
+    bench.say(b"1", b"2")
+    file = bench.snapshotter.take()
+    state = bench.applier.agreement.state
+    assert state
+    assert state == file.meta.digest
+    bench.say(b"3")
+    assert state != bench.applier.agreement.state
+    bench.applier.restore()
+    assert (state, file.meta.index) == (
+        bench.applier.agreement.state,
+        bench.applier.agreement.last_command,
+    )
+
+
+def test_a_snapshot_that_may_be_wrong_is_not_sent(bench: Bench) -> None:
+    """In the name of term 0 nobody takes it."""
+    bench.say(b"1")
+    bench.snapshotter.take()
+    bench.shipments.are_withheld = True
+    piece = bench.shipments.begin(term=7).next_piece()
+    assert piece is not None
+    assert 0 == piece.term
+
+
 def test_a_snapshot_carries_what_clients_were_answered(bench: Bench) -> None:
     """Who is restored from it does not apply again what came before it, by any number (P49)."""
     bench.say(LIMITS, stamps=[OPENS_SESSION])

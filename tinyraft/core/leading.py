@@ -61,6 +61,15 @@ class Leading(State):
             )
         return self._append(leadership, EntryKind.COMMAND, commands, time_us=time_us, stamps=stamps)
 
+    def propose_check(self, command: bytes) -> Index:
+        """Append a check: where it is applied, members compare what they have; return its index.
+
+        Raises:
+            NotLeader: Another member leads, or leadership is being handed over.
+        """
+        leadership = self._open_leadership_or_refuse()
+        return self._append(leadership, EntryKind.DIGEST, [command]).first
+
     def read(self, read: object) -> None:
         """Begin a linearizable read (6.4); `Effects.reads` gives its index, or says it is lost.
 
@@ -135,8 +144,9 @@ class Leading(State):
     def become_reluctant(self) -> None:
         """The module failed here: give leadership away, and campaign after everybody else."""
         self.is_reluctant = True
-        if self.leadership is not None and self.leadership.best_successor() is not None:
-            self.transfer()
+        self._gave_way = self.ticks - RELUCTANCE * self.settings.election_ticks
+        if self.leadership is not None:
+            self._give_way(self.leadership)
 
     def disk_is_full(self, is_full: bool) -> None:  # it is the event
         """Learn that this disk is nearly full, or has room again."""
@@ -144,15 +154,17 @@ class Leading(State):
         self._gave_way = self.ticks - RELUCTANCE * self.settings.election_ticks
 
     def _give_way(self, leadership: Leadership) -> None:
-        """Hand leadership to a voter whose disk has room, when this one's is nearly full.
+        """Hand leadership over when the module failed here; or this disk is nearly full.
 
-        After a vain try the present leader stays for a while, so that members can still be changed.
+        Then to a voter whose disk has room. After a vain try the present leader stays for a while,
+        so that members can still be changed.
         """
         pause = RELUCTANCE * self.settings.election_ticks
-        if not self.is_full or leadership.transfer or self.ticks - self._gave_way < pause:
+        needs_to = self.is_full or self.is_reluctant
+        if not needs_to or leadership.transfer or self.ticks - self._gave_way < pause:
             return
         successor = leadership.best_successor()
-        if successor is not None and leadership.knows_room(successor):
+        if successor is not None and (self.is_reluctant or leadership.knows_room(successor)):
             self._gave_way = self.ticks
             self.transfer(successor)
 
@@ -256,6 +268,7 @@ class Leading(State):
         if progress is not None and reply.term == self.term:
             progress.active = True
             progress.is_full = reply.is_full
+            progress.check = (reply.check_index, reply.check_digest)
             progress.acked_round = max(progress.acked_round, reply.round)
 
     def _answer_install(self, reply: InstallReply, sender: NodeId) -> None:

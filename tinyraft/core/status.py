@@ -32,6 +32,7 @@ class Status:
         removed: It was removed from the cluster: it takes no part, and only stale reads.
         snapshot_index: The last entry in its newest snapshot; 0 without one.
         first_index: The first entry that its log still has.
+        diverged: Its module came to something else than a majority's: it only replicates.
         storage_full: Why it takes no commands, and what to do; "" while its disk has room.
     """
 
@@ -54,3 +55,4 @@ class Status:
     storage_full: str = ""
     snapshot_index: Index = 0
     first_index: Index = 1
+    diverged: bool = False

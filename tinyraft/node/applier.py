@@ -18,7 +18,7 @@ from time import monotonic
 from typing import TypeVar
 
 from tinyraft.core.effects import InSnapshot
-from tinyraft.core.entry import Entry, EntryKind, Index
+from tinyraft.core.entry import Entry, EntryKind, Index, Term
 from tinyraft.core.sessions import Answer, Sessions
 from tinyraft.current import Applying, CurrentEntry
 from tinyraft.errors import (
@@ -29,10 +29,12 @@ from tinyraft.errors import (
 )
 from tinyraft.logs import Log
 from tinyraft.module import Module
+from tinyraft.node.agreement import Agreement
 from tinyraft.node.bell import Bell
 from tinyraft.node.clock import CLOCK, Clock
 from tinyraft.node.stopwatch import Stopwatch
 from tinyraft.node.waiters import Waiters, in_snapshot, overtaken
+from tinyraft.storage.divergence import Divergence
 from tinyraft.storage.snapshots import Snapshots
 
 T = TypeVar("T")
@@ -107,18 +109,21 @@ class Applier:
         log: Log,
         applied: Callable[[], None] = lambda: None,
         cluster_id: Callable[[], str] = str,
+        term: Callable[[], Term] = lambda: 0,
         clock: Clock = CLOCK,
         rests_after: float = float("inf"),
     ) -> None:
         """Apply what *fetch(after, max_bytes)* gives, and tell *applied* behind each batch.
 
         *failed* is told when the module can't go on. From *cluster_id* comes what is chance to it.
-        Behind a call of *rests_after* seconds the other threads get a little time.
+        *term* tells the present one. Behind a call of *rests_after* seconds the other threads get a
+        little time.
         """
         self.mutex = Mutex()
         self.last_applied: Index = 0
         self.bytes_applied = 0  # in this life
         self.failure: ModuleFailed | None = None
+        self.agreement = Agreement(module, term=term, log=log)
         self.sessions = Sessions()  # guarded by the mutex
         self._module = module
         self.stopwatch = Stopwatch(
@@ -211,6 +216,7 @@ class Applier:
             if broken is None:
                 self.last_applied = index
                 self._entry, self._restored_time_us = None, newest.meta.time_us
+                self.agreement.restored(index, newest.meta.digest)
             else:
                 self.failure = ModuleFailed(
                     f"the module could not restore the snapshot {newest.path} of entry {index}:"
@@ -240,10 +246,16 @@ class Applier:
                 self.last_applied = entry.index
                 self.bytes_applied += entry.size
                 answers.append(answer)
+                self.agreement.applied(entry, answer.result, answer.error)
+                if self.agreement.divergence is not None:
+                    self.failure = self._diverged(self.agreement.divergence)
+                    break
                 if self.stopwatch.ended > until:
                     break
         applied, now = batch[: len(answers)], monotonic()
         self._fetched[:0] = batch[len(answers) :]
+        if self.agreement.divergence is not None:
+            applied, answers = [], []  # what they came to is in doubt: who waits is told so
         for entry, answer, at in zip(applied, answers, self._waiters.pop(applied), strict=True):
             for waiter in at or ():
                 if waiter.term == entry.term:
@@ -323,6 +335,15 @@ class Applier:
             " more: mend the cause and restart it"
         )
         self._log.error("module_failed", index=entry.index, error=repr(error), exc_info=True)
+
+    def _diverged(self, divergence: Divergence) -> ModuleFailed:
+        self._log.error(
+            "module_diverged",
+            after=divergence.after,
+            until=divergence.until,
+            why=str(divergence),
+        )
+        return ModuleFailed(str(divergence))
 
     # --- the thread ---------------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ from tinyraft.node.backlog import Backlog
 from tinyraft.node.clock import CLOCK, Clock
 from tinyraft.node.inbox import Inbox
 from tinyraft.node.installer import Installer
+from tinyraft.node.judge import CHECK_SECONDS, Judge
 from tinyraft.node.lanes import APPEND_BYTES
 from tinyraft.node.loop import Launch, Part, Running, in_thread
 from tinyraft.node.observers import KnownLeader, Observers
@@ -51,6 +52,7 @@ from tinyraft.node.stopwatch import SlowModule
 from tinyraft.node.ticker import LATE_SECONDS, Ticker, tick_seconds
 from tinyraft.node.waiters import Waiter, Waiters, out_of_office
 from tinyraft.node.writer import Journal, Writer
+from tinyraft.storage.divergence import Divergence
 from tinyraft.storage.snapshots import Snapshots
 
 T = TypeVar("T")
@@ -97,8 +99,14 @@ class Node:
         policy: SnapshotPolicy = POLICY,
         cluster_id: Callable[[], str] = str,
         room: Room = ENDLESS,
+        check_seconds: float = CHECK_SECONDS,
+        divergence: Divergence | None = None,
+        diverged: Callable[[Divergence], None] = lambda _: None,
     ) -> None:
-        """Put a node together; nothing runs before `start`."""
+        """Put a node together; nothing runs before `start`.
+
+        With a *divergence* of a former life its module is never asked. *diverged* notes one.
+        """
         self.me = raft.me
         self.failure: TinyraftError | None = None
         self._raft = raft
@@ -136,13 +144,19 @@ class Node:
             log=log,
             applied=self._applied,
             cluster_id=cluster_id,
+            term=lambda: raft.term,
             clock=clock,
             rests_after=tick_seconds(election_timeout),
         )
         self._slow_module = SlowModule(
             self.applier.stopwatch, seconds=election_timeout / 2, log=log, clock=clock
         )
-        shipments = Shipments(shelf, piece_bytes=piece_bytes)
+        self._judge = Judge(
+            self.applier.agreement, seconds=check_seconds, monotonic=clock.monotonic
+        )
+        self._told_check: Index = 0
+        self._diverged = diverged
+        self._shipments = shipments = Shipments(shelf, piece_bytes=piece_bytes)
         self.snapshotter = Snapshotter(
             module,
             applier=self.applier,
@@ -184,6 +198,10 @@ class Node:
         self._launch = launch
         self._clock = clock
         self._loops: dict[str, Running] = {}
+        if divergence is not None:
+            self.failure = self.applier.failure = ModuleFailed(str(divergence))
+            shipments.are_withheld = True
+            raft.become_reluctant()
 
     # --- visits to the core -------------------------------------------------------------------
 
@@ -256,9 +274,19 @@ class Node:
             self.observers.changed()
 
     def _applied(self) -> None:  # after each batch
+        self._tell_check()
         self.readers.applied(self.applier.last_applied)
         self.snapshotter.look()
         self.observers.changed()
+
+    def _tell_check(self) -> None:
+        """Let the leader know what the latest check came to here."""
+        checks = self.applier.agreement.checks
+        if checks and checks[-1].index != self._told_check:
+            latest = checks[-1]
+            self._told_check = latest.index
+            with suppress(TinyraftError):  # a node that has failed tells nobody
+                self.turn(lambda raft: raft.checked(latest.index, latest.digest))
 
     def _report(self, notices: Sequence[Notice]) -> None:
         for notice in notices:
@@ -309,6 +337,8 @@ class Node:
             raft.tick()
             if self._waits_in_vain(raft):
                 forsaken.extend(self.waiters.pop_behind(raft.commit_index))
+            if self.failure is None and not self._stopping and not self.space.shortage:
+                self._judge.look(raft)
             configuration, self._configuration = self._configuration, None
             if moved:
                 configuration = raft.configuration
@@ -582,6 +612,7 @@ class Node:
                 storage_full=self.space.shortage,
                 snapshot_index=raft.snapshot_index,
                 first_index=log.base_index + 1,
+                diverged=self._shipments.are_withheld,
             )
 
     def configuration(self) -> Configuration:
@@ -655,6 +686,8 @@ class Node:
         self._on_failure()
 
     def _module_failed(self, failure: ModuleFailed) -> None:
+        divergence = self.applier.agreement.divergence
+        self._shipments.are_withheld |= divergence is not None
         with self._lock:  # a disk that failed meanwhile stays the reason: that node is dead
             self.failure = self.failure or failure
         self.observers.changed(ends=True)
@@ -663,6 +696,15 @@ class Node:
             waiter.resolve(None, failure)
         self.readers.fail(failure)
         self._on_failure()
+        if divergence is not None:
+            self._note(divergence)
+
+    def _note(self, divergence: Divergence) -> None:
+        """Keep *divergence* over restarts; without that the next life finds it anew."""
+        try:
+            self._diverged(divergence)
+        except StorageError as error:
+            self._log.error("divergence_not_noted", why=str(error))
 
     def _disk_is_full(self, is_full: bool) -> None:  # a callback's
         try:

@@ -167,11 +167,16 @@ class Snapshotter:
         applier, make_copy = self._applier, self._copy
         if make_copy is None:
             raise ModuleError("the module has no snapshot(): the log is kept whole")
-        index, (chunks, sessions, time_us) = applier.copy(
-            lambda: (make_copy(), applier.sessions.snapshot(), applier.last_time_us)
+        index, (chunks, sessions, time_us, digest) = applier.copy(
+            lambda: (
+                make_copy(),
+                applier.sessions.snapshot(),
+                applier.last_time_us,
+                applier.agreement.state,
+            )
         )
         self._index, self._bytes = index, applier.bytes_applied
-        snapshot = self._turn(lambda raft: raft.snapshot_at(index, time_us=time_us))
+        snapshot = self._turn(lambda raft: raft.snapshot_at(index, time_us=time_us, digest=digest))
         if snapshot is None:
             return None
         if not index:

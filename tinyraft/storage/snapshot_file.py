@@ -8,8 +8,9 @@ not known is refused as newer, never skipped.
     header · sessions · … · chunk · chunk · … · end
 
 The header's body is JSON: format_version, id, cluster_id, index, term, configuration (as in its
-entry), configuration_index, time_us (of the entry index; 0 where it is missing), machine_version;
-fields that are not known are passed over. The body of sessions is whole records of `core.sessions`,
+entry), configuration_index, time_us (of the entry index; 0 where it is missing), digest (of the
+outcomes up to that entry; null or missing where it is unknown), machine_version; fields that are
+not known are passed over. The body of sessions is whole records of `core.sessions`,
 a line each. A chunk's body is a part of what the module gave, at most 256 KiB. The end's body is
 u64 frames between header and end · u64 bytes in them. The header's frame has a seed of the index
 alone, since a reader learns the id from it; the id, of 63 random bits, is made with the file: two
@@ -97,6 +98,7 @@ class Header:
             "configuration": meta.configuration.encode().decode(),
             "configuration_index": meta.configuration_index,
             "time_us": meta.time_us,
+            "digest": meta.digest,
             "machine_version": 0,
         }
         return json.dumps(fields, separators=(",", ":")).encode()
@@ -135,12 +137,17 @@ def decode_header(body: bytes) -> Header:
             )
         names = fields["cluster_id"], fields["configuration"]
         keys = ("id", "index", "term", "configuration_index", "machine_version")
-        numbers = [*(fields[key] for key in keys), fields.get("time_us", 0)]
+        digest = fields.get("digest")
+        numbers = [
+            *(fields[key] for key in keys),
+            fields.get("time_us", 0),
+            0 if digest is None else digest,
+        ]
         if not all(type(number) is int and 0 <= number < LIMIT for number in numbers):
             raise ValueError("a number is out of its range")
         if not all(isinstance(name, str) for name in names):
             raise TypeError("a text is none")
-        id, index, term, configuration_index, machine_version, time_us = numbers
+        id, index, term, configuration_index, machine_version, time_us, _ = numbers
         configuration = Configuration.decode(names[1].encode())
     except (ValueError, TypeError, KeyError, MalformedEntry, RecursionError) as error:
         raise BadSnapshot(f"its header is not ours: {error!r}", offset=0) from error
@@ -148,7 +155,7 @@ def decode_header(body: bytes) -> Header:
         raise BadSnapshot(f"its header contradicts itself: {body[:200]!r}", offset=0)
     if machine_version:
         raise FormatTooNew(f"a snapshot for the machine version {machine_version}; I know only 0")
-    meta = Snapshot(index, term, configuration, configuration_index, time_us)
+    meta = Snapshot(index, term, configuration, configuration_index, time_us, digest)
     return Header(id, names[0], meta)
 
 

@@ -26,6 +26,7 @@ from tinyraft.testing.history import Operation
 from tinyraft.testing.schedule import Event
 from tinyraft.testing.surroundings import Process, Surroundings
 
+LIE = b"?"  # what a module that differs answers behind the truth, so that histories can be judged
 OPEN_SECONDS = 1.0
 KEYS = 3
 
@@ -273,7 +274,11 @@ class SimClient:
             return
         if error is None or isinstance(error, Rejected | ModuleError):
             self._world.acknowledged = max(self._world.acknowledged, waiter.index)
-            self._finish(error, waiter.result if error is None else type(error).__name__)
+            result = waiter.result
+            if result is not None and result.endswith(LIE):
+                self._world.see("lie answered")
+                result = result.removesuffix(LIE)
+            self._finish(error, result if error is None else type(error).__name__)
             return
         self._after(error)
 

@@ -136,8 +136,16 @@ def draw(seed: int) -> Story:
         memory_bytes=random.choice((1, 500, 4000, *[1 << 20] * 5)),
         trailing_bytes=random.choice((0, 300, 3000)),
         piece_bytes=random.choice((40, 300, 1 << 20)),
-        faults=tuple(sorted(faults, key=lambda fault: fault.at)),
+        faults=tuple(sorted(faults + differing(random, seconds), key=lambda fault: fault.at)),
     )
+
+
+def differing(random: Random, seconds: float) -> list[Fault]:
+    """Draw whose module comes to something else, in some stories: one, so that others are right."""
+    if random.random() < 0.6:
+        return []
+    at = random.uniform(0.1, 0.8) * seconds
+    return [Fault(round(at, 4), "differ", random.choice((LEADER, *range(7))), 0.0, random.random())]
 
 
 def shorter(story: Story) -> list[Story]:

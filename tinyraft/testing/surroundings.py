@@ -31,6 +31,7 @@ class Process(Protocol):
     life: int
     is_up: bool
     is_flipped: bool
+    is_out: bool
     pace: float
     applied: int
     raft: Raft

@@ -153,6 +153,8 @@ class Truth:
         raft, view = member.raft, self._view[member.name]
         if member.node.failure is not None:
             member.world.judge_failure(member)
+        else:
+            hold(not member.is_out, f"{member.name} took itself out, and is back")
         if raft.log.last_index != view.last_index or raft.log.last_term != view.last_term:
             self._look_at_log(member, view)
         hold(raft.commit_index >= view.commit_index, f"{member.name}: commit fell (I3)")

@@ -296,4 +296,5 @@ def encode_status(status: Status) -> pb.StatusResponse:
         storage_full=status.storage_full,
         snapshot_index=status.snapshot_index,
         first_index=status.first_index,
+        diverged=status.diverged,
     )

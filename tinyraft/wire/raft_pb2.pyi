@@ -417,6 +417,8 @@ class AppendEntriesResponse(_message.Message):
     CONFLICT_TERM_FIELD_NUMBER: _builtins.int
     HEARTBEAT_ROUND_FIELD_NUMBER: _builtins.int
     STORAGE_FULL_FIELD_NUMBER: _builtins.int
+    CHECK_INDEX_FIELD_NUMBER: _builtins.int
+    CHECK_DIGEST_FIELD_NUMBER: _builtins.int
     term: _builtins.int
     success: _builtins.bool
     match_index: _builtins.int
@@ -426,6 +428,11 @@ class AppendEntriesResponse(_message.Message):
     heartbeat_round: _builtins.int
     storage_full: _builtins.bool
     """To a heartbeat: this member's disk is nearly full."""
+    check_index: _builtins.int
+    """To a heartbeat: the latest check that this member has applied, and what the outcomes of its
+    module came to there; 0 and empty before the first.
+    """
+    check_digest: _builtins.bytes
     def __init__(
         self,
         *,
@@ -436,10 +443,12 @@ class AppendEntriesResponse(_message.Message):
         conflict_term: _builtins.int = ...,
         heartbeat_round: _builtins.int = ...,
         storage_full: _builtins.bool = ...,
+        check_index: _builtins.int = ...,
+        check_digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflict_index", b"conflict_index", "conflict_term", b"conflict_term", "heartbeat_round", b"heartbeat_round", "match_index", b"match_index", "storage_full", b"storage_full", "success", b"success", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_digest", b"check_digest", "check_index", b"check_index", "conflict_index", b"conflict_index", "conflict_term", b"conflict_term", "heartbeat_round", b"heartbeat_round", "match_index", b"match_index", "storage_full", b"storage_full", "success", b"success", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1029,6 +1038,7 @@ class StatusResponse(_message.Message):
     STORAGE_FULL_FIELD_NUMBER: _builtins.int
     SNAPSHOT_INDEX_FIELD_NUMBER: _builtins.int
     FIRST_INDEX_FIELD_NUMBER: _builtins.int
+    DIVERGED_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     cluster_id: _builtins.str
     address: _builtins.str
@@ -1051,6 +1061,8 @@ class StatusResponse(_message.Message):
     snapshot_index: _builtins.int
     """The last entry in its newest snapshot, 0 without one; and the first one that its log has."""
     first_index: _builtins.int
+    diverged: _builtins.bool
+    """Its module came to something else than a majority's: it only replicates; `failed` says more."""
     @_builtins.property
     def leader(self) -> Global___LeaderHint: ...
     @_builtins.property
@@ -1077,10 +1089,11 @@ class StatusResponse(_message.Message):
         storage_full: _builtins.str = ...,
         snapshot_index: _builtins.int = ...,
         first_index: _builtins.int = ...,
+        diverged: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["leader", b"leader"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "cluster_id", b"cluster_id", "commit_index", b"commit_index", "durable_index", b"durable_index", "failed", b"failed", "first_index", b"first_index", "incarnation", b"incarnation", "last_applied", b"last_applied", "last_index", b"last_index", "leader", b"leader", "members", b"members", "node_id", b"node_id", "ready", b"ready", "removed", b"removed", "role", b"role", "snapshot_index", b"snapshot_index", "storage_full", b"storage_full", "term", b"term", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "cluster_id", b"cluster_id", "commit_index", b"commit_index", "diverged", b"diverged", "durable_index", b"durable_index", "failed", b"failed", "first_index", b"first_index", "incarnation", b"incarnation", "last_applied", b"last_applied", "last_index", b"last_index", "leader", b"leader", "members", b"members", "node_id", b"node_id", "ready", b"ready", "removed", b"removed", "role", b"role", "snapshot_index", b"snapshot_index", "storage_full", b"storage_full", "term", b"term", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
