@@ -399,11 +399,16 @@ class Node:
         """Have *commands* appended, at once or with the next batch; each waiter gets its answer.
 
         Raises:
-            Overloaded: Too much waits at the door already. Nothing will be appended.
+            Overloaded: Too much waits at the door already. Nothing will be appended. Where there is
+                room for some, that is the answer to the others.
             ReentrantCall: Called from inside the module.
         """
         self.applier.mutex.refuse_reentry()
-        self._inbox.put(commands, waiters)
+        refused = self._inbox.put(commands, waiters)
+        if refused:
+            why = self._inbox.overloaded()
+            for waiter in refused:
+                waiter.resolve(None, why)
         if self._is_out_of_service():
             self._refuse_inbox()
         elif not self._batch_is_open:
