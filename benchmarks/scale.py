@@ -26,8 +26,8 @@ from tinyraft.testing.story import Story
 from tinyraft.testing.world import World
 
 ELECTION_TIMEOUTS = 20.0  # in which somebody must lead
-CYCLES = 30  # how many round trips and syncs a load lasts
-CYCLES_IF_VARYING = 300  # and ten times as many with one caller
+COMMANDS = 10_000  # how many of them a load lasts for, about
+LEAST_CYCLES, MOST_CYCLES = 30, 3000  # round trips and syncs
 BALLAST = b"x" * 100  # as a key of the module: a command of about 128 bytes
 
 
@@ -118,10 +118,8 @@ class Simulation:
         """Let the callers apply one command after the other."""
         schedule, cycle = self.world.schedule, self.setting.cycle
         warm = schedule.now + 6 * cycle
-        cycles = CYCLES
-        if self.setting.varies:
-            cycles = CYCLES_IF_VARYING * (10 if self.setting.callers == 1 else 1)
-        end = warm + cycles * cycle
+        cycles = 2 * COMMANDS // self.setting.callers
+        end = warm + min(max(LEAST_CYCLES, cycles), MOST_CYCLES) * cycle
         for _ in range(self.setting.callers):
             self.leader.after(0.0, "apply", self._apply)
         schedule.run(warm)

@@ -16,6 +16,7 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from time import monotonic, perf_counter, sleep
+from typing import TypeVar
 
 import tinyraft
 from benchmarks.disks import Counter, install
@@ -23,6 +24,8 @@ from benchmarks.load import Row, load
 from benchmarks.module import Keeper, Tally
 from benchmarks.pipeline import of_caller
 from benchmarks.process import Child, answer, resident_mb
+
+T = TypeVar("T")
 
 NAME = "tinyraft"
 PATIENCE = 30.0
@@ -74,13 +77,14 @@ class Cluster:
         """Where they listen."""
         return ",".join(self._addresses)
 
-    def wait_for(self, condition: Callable[[], object], *, what: str) -> None:
-        """Wait until *condition* holds."""
+    def wait_for(self, condition: Callable[[], T | None], *, what: str) -> T:
+        """Wait until *condition* gives something true, and return that."""
         end = monotonic() + PATIENCE
-        while not condition():
+        while not (found := condition()):
             if monotonic() > end:
                 raise RuntimeError(f"not within {PATIENCE:g} s: {what}")
             sleep(LOOK_SECONDS)
+        return found
 
     def voters(self) -> int:
         """How many vote, as the leader knows it."""
@@ -97,10 +101,7 @@ class Cluster:
     @property
     def leader(self) -> Child:
         """Who leads; waits until somebody does."""
-        self.wait_for(self.find_leader, what="somebody leads")
-        leader = self.find_leader()
-        assert leader is not None, "found just now"
-        return leader
+        return self.wait_for(self.find_leader, what="somebody leads")
 
     def followers(self) -> list[Child]:
         """Everybody else."""
