@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import DEADLINE
+from tests.cluster import DEADLINE, until
 from tinyraft.core.entry import LONGEST_REQUEST_ID, OPENS_SESSION, PLAIN, Origin, Stamp, stamp
+from tinyraft.transport import caller_streams
 from tinyraft.transport.caller_streams import MOST_IN_SESSION, Streams
 from tinyraft.transport.statuses import TAKEN
 from tinyraft.wire import raft_pb2 as pb
@@ -25,6 +26,7 @@ class Call:
         self.stamps: list[Stamp] = []
         self.requests: SimpleQueue[pb.ApplyStreamRequest | None] = SimpleQueue()
         self.trailers: dict[str, str] = {}
+        self.over: Callable[[], None] = lambda: None
         self.answers = streams.serve(lambda: self, iter(self.requests.get, None), self)  # type: ignore[arg-type]
 
     def send(self, number: int, **fields: Any) -> None:
@@ -38,7 +40,7 @@ class Call:
         return True
 
     def add_callback(self, callback: Callable[[], None]) -> None:
-        del callback
+        self.over = callback
 
     def send_initial_metadata(self, metadata: Sequence[tuple[str, str]]) -> None:
         assert metadata == self.greeting()
@@ -135,3 +137,22 @@ def test_what_a_session_can_not_hold_is_refused_alone(
     answers = [answer for message in call.answers for answer in message.answers]
     assert {0: outcome, 1: pb.OUTCOME_APPLIED} == {a.id: a.outcome for a in answers}
     assert [1] == call.proposed
+
+
+def test_who_reads_no_answers_is_not_read_from(
+    pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its commands wait on its own side; a stream that is over keeps nobody waiting."""
+    monkeypatch.setattr(caller_streams, "MOST_OWED", 2)
+    call = Call(Streams(2, pool))
+    call.send(0)
+    next(call.answers)
+    for number in range(1, 9):
+        call.send(number)
+    until(lambda: call.requests.qsize() == 6, what="the reader waits, with one in its hand")
+    assert [0, 1] == call.proposed
+    next(call.answers)
+    until(lambda: len(call.proposed) > 2, what="it goes on")
+    call.over()
+    call.requests.put(None)
+    pool.shutdown()
