@@ -115,6 +115,8 @@ def test_a_request_id_gets_its_first_answer_from_anywhere(cluster: LocalCluster)
     with pytest.raises(tinyraft.CommandTooLarge, match="request_id"):
         other.apply(b"x", request_id="x" * 257)
     assert [b"pay 10", b"word"] == cluster.modules["a"].words
+    status = cluster["a"].status()
+    assert (3, 1) == (status.sessions, status.request_ids)
 
 
 def test_a_forgotten_session_is_renewed(

@@ -47,6 +47,21 @@ def test_what_waits_for_a_slow_disk_is_bounded(alone: Alone) -> None:
     assert b"too many" not in alone.module.words
 
 
+def test_who_sends_more_at_once_than_there_is_room_for_gets_some_in(alone: Alone) -> None:
+    """And the rest is refused, so nobody tries the same for ever."""
+    alone.journal.open.clear()
+    first = alone.propose(b"first")
+    waiters = [Waiter() for _ in range(2 * MANY)]
+    alone.node.propose([b"%d" % number for number in range(2 * MANY)], waiters)
+    for waiter in waiters[MANY:]:
+        with pytest.raises(Overloaded):
+            waiter.wait(0)
+    alone.journal.open.set()
+    assert b"1" == first.wait(DEADLINE)
+    assert b"%d" % (MANY + 1) == waiters[MANY - 1].wait(DEADLINE)
+    assert MANY + 1 == len(alone.module.words)
+
+
 def hold_the_module(alone: Alone) -> list[Waiter]:
     """Let the module take its time with a command."""
     alone.module.misbehave[b"wait"] = alone.module.wait

@@ -74,12 +74,15 @@ class Entry:
     @property
     def origin(self) -> Origin | None:
         """Where the command comes from, if its entry says that."""
-        flags, at = self.header[FLAGS_AT], HEADER.size
+        header = self.header
+        flags, at = header[FLAGS_AT], HEADER.size
         if not flags:
             return None
+        if flags == SESSION_FLAG:
+            return Origin(*SESSION.unpack_from(header, at))
         session, request_id = (0, 0, 0, 0), ""
         if flags & SESSION_FLAG:
-            session = SESSION.unpack_from(self.header, at)
+            session = SESSION.unpack_from(header, at)
             at += SESSION.size
         if flags & REQUEST_ID_FLAG:
             request_id = self.header[at + REQUEST_ID.size :].decode(errors="surrogateescape")

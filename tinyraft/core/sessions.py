@@ -90,7 +90,8 @@ class Answer(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes in memory, about."""
-        return ANSWER_BYTES + len(self.result or b"") + len(str(self.error or ""))
+        content = self.result if self.error is None else str(self.error)
+        return ANSWER_BYTES + len(content) if content else ANSWER_BYTES
 
 
 class Session:
@@ -187,6 +188,13 @@ class Sessions:
     def _forget(self) -> None:
         """Keep the bounds; who used its session last keeps that, and at least its last answer."""
         limits, sessions = self._limits, self._sessions
+        if (
+            self._bytes <= limits.answer_bytes
+            and len(sessions) <= limits.sessions
+            and self._request_bytes <= limits.request_bytes
+            and len(self._order) <= limits.request_ids
+        ):
+            return  # nearly always
         while len(sessions) > limits.sessions or (
             len(sessions) > 1 and self._bytes > limits.answer_bytes
         ):

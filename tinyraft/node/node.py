@@ -399,11 +399,16 @@ class Node:
         """Have *commands* appended, at once or with the next batch; each waiter gets its answer.
 
         Raises:
-            Overloaded: Too much waits at the door already. Nothing will be appended.
+            Overloaded: Too much waits at the door already. Nothing will be appended. Where there is
+                room for some, that is the answer to the others.
             ReentrantCall: Called from inside the module.
         """
         self.applier.mutex.refuse_reentry()
-        self._inbox.put(commands, waiters)
+        refused = self._inbox.put(commands, waiters)
+        if refused:
+            why = self._inbox.overloaded()
+            for waiter in refused:
+                waiter.resolve(None, why)
         if self._is_out_of_service():
             self._refuse_inbox()
         elif not self._batch_is_open:
@@ -579,6 +584,7 @@ class Node:
     def status(self) -> Status:
         """Describe this node; the parts are of one moment."""
         applied = self.applier.last_applied
+        sessions, request_ids = self.applier.sessions.counts
         with self._lock:
             raft = self._raft
             commit, log = raft.commit_index, raft.log
@@ -608,6 +614,8 @@ class Node:
                 snapshot_index=raft.snapshot_index,
                 first_index=log.base_index + 1,
                 diverged=self._shipments.are_withheld,
+                sessions=sessions,
+                request_ids=request_ids,
             )
 
     def configuration(self) -> Configuration:

@@ -59,6 +59,8 @@ def decode(answer: pb.StatusResponse) -> Status:
         snapshot_index=answer.snapshot_index,
         first_index=answer.first_index,
         diverged=answer.diverged,
+        sessions=answer.sessions,
+        request_ids=answer.request_ids,
     )
 
 

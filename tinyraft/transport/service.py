@@ -297,4 +297,6 @@ def encode_status(status: Status) -> pb.StatusResponse:
         snapshot_index=status.snapshot_index,
         first_index=status.first_index,
         diverged=status.diverged,
+        sessions=status.sessions,
+        request_ids=status.request_ids,
     )

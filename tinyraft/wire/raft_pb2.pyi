@@ -1039,6 +1039,8 @@ class StatusResponse(_message.Message):
     SNAPSHOT_INDEX_FIELD_NUMBER: _builtins.int
     FIRST_INDEX_FIELD_NUMBER: _builtins.int
     DIVERGED_FIELD_NUMBER: _builtins.int
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    REQUEST_IDS_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     cluster_id: _builtins.str
     address: _builtins.str
@@ -1063,6 +1065,9 @@ class StatusResponse(_message.Message):
     first_index: _builtins.int
     diverged: _builtins.bool
     """Its module came to something else than a majority's: it only replicates; `failed` says more."""
+    sessions: _builtins.int
+    """What its replicated state remembers of clients."""
+    request_ids: _builtins.int
     @_builtins.property
     def leader(self) -> Global___LeaderHint: ...
     @_builtins.property
@@ -1090,10 +1095,12 @@ class StatusResponse(_message.Message):
         snapshot_index: _builtins.int = ...,
         first_index: _builtins.int = ...,
         diverged: _builtins.bool = ...,
+        sessions: _builtins.int = ...,
+        request_ids: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["leader", b"leader"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "cluster_id", b"cluster_id", "commit_index", b"commit_index", "diverged", b"diverged", "durable_index", b"durable_index", "failed", b"failed", "first_index", b"first_index", "incarnation", b"incarnation", "last_applied", b"last_applied", "last_index", b"last_index", "leader", b"leader", "members", b"members", "node_id", b"node_id", "ready", b"ready", "removed", b"removed", "role", b"role", "snapshot_index", b"snapshot_index", "storage_full", b"storage_full", "term", b"term", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "cluster_id", b"cluster_id", "commit_index", b"commit_index", "diverged", b"diverged", "durable_index", b"durable_index", "failed", b"failed", "first_index", b"first_index", "incarnation", b"incarnation", "last_applied", b"last_applied", "last_index", b"last_index", "leader", b"leader", "members", b"members", "node_id", b"node_id", "ready", b"ready", "removed", b"removed", "request_ids", b"request_ids", "role", b"role", "sessions", b"sessions", "snapshot_index", b"snapshot_index", "storage_full", b"storage_full", "term", b"term", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
