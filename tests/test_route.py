@@ -11,10 +11,12 @@ from tinyraft.errors import (
     ConnectionLost,
     LeadershipLost,
     ModuleError,
+    ModuleFailed,
     NotLeader,
     Overloaded,
     Rejected,
     ServerStopped,
+    SessionExpired,
     StorageFull,
     TinyraftError,
 )
@@ -78,19 +80,41 @@ def test_pauses_grow_and_differ() -> None:
 )
 def test_what_may_have_been_applied_is_never_tried_again(error: type[TinyraftError]) -> None:
     """A second try could apply it twice; and an answer of the module is an answer."""
-    assert make_route("a:1", "b:1").after(error("it may be applied")) is None
+    assert make_route("a:1", "b:1").after(error("it may be applied"), is_numbered=False) is None
+
+
+@pytest.mark.parametrize(
+    "error", [LeadershipLost, ConnectionLost, ServerStopped, ApplyTimeout, ModuleFailed]
+)
+def test_what_has_a_number_is_sent_again(error: type[TinyraftError]) -> None:
+    """Elsewhere, after a pause; from then on it is in doubt (P87)."""
+    retry = make_route("a:1").after(error("it may be applied"), is_numbered=True)
+    assert Retry(elsewhere=True, at_once=False, is_in_doubt=True) == retry
+
+
+def test_a_command_in_doubt_stays_in_its_session() -> None:
+    """Under another number it could be applied twice (P88); the first time it is safe."""
+    route, error = make_route("a:1"), SessionExpired("forgotten")
+    assert Retry(in_new_session=True) == route.after(error, is_numbered=True)
+    assert route.after(error, is_numbered=True, is_in_doubt=True) is None
+
+
+def test_a_module_that_failed_is_not_asked_for_ever() -> None:
+    """Nobody could take over from it."""
+    failed = ModuleFailed("out of memory")
+    assert make_route("a:1").after(failed, is_numbered=True, is_in_doubt=True) is None
 
 
 @pytest.mark.parametrize("error", [Overloaded("full"), StorageFull("full")], ids=repr)
 def test_a_full_leader_is_asked_again_after_a_pause(error: Overloaded | StorageFull) -> None:
     """It is the right node, and nothing was appended."""
-    assert Retry(error, elsewhere=False, at_once=False) == make_route("a:1").after(error)
+    assert Retry(at_once=False) == make_route("a:1").after(error, is_numbered=False)
 
 
 def test_who_does_not_lead_sends_the_caller_elsewhere() -> None:
     """At once where it names a leader of a later term, else after a pause."""
     route = make_route("a:1")
     error = NotLeader("b leads", leader_id="b", leader_address="b:1", term=3)
-    assert Retry(error, elsewhere=True, at_once=True) == route.after(error)
-    assert Retry(error, elsewhere=True, at_once=False) == route.after(error)
+    assert Retry(elsewhere=True, at_once=True) == route.after(error, is_numbered=False)
+    assert Retry(elsewhere=True, at_once=False) == route.after(error, is_numbered=False)
     assert "b:1" == route.next()

@@ -47,6 +47,7 @@ from tinyraft.errors import (
     ReentrantCall,
     Rejected,
     RepairRefused,
+    RequestIdReused,
     ServerStopped,
     SessionExpired,
     StartFailed,
@@ -61,6 +62,7 @@ from tinyraft.errors import (
 from tinyraft.module import Module
 from tinyraft.node.observers import KnownLeader, Mandate, Observer
 from tinyraft.server import Server
+from tinyraft.submission import Stages, Submission
 
 __all__ = [
     "AlreadyStarted",
@@ -103,16 +105,19 @@ __all__ = [
     "ReentrantCall",
     "Rejected",
     "RepairRefused",
+    "RequestIdReused",
     "Role",
     "Server",
     "ServerStopped",
     "SessionExpired",
     "Snapshot",
+    "Stages",
     "StartFailed",
     "Status",
     "StorageError",
     "StorageFailed",
     "StorageFull",
+    "Submission",
     "TinyraftError",
     "UnknownMember",
     "WrongCluster",

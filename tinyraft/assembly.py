@@ -28,6 +28,7 @@ from tinyraft.node.space import Room
 from tinyraft.node.ticker import tick_seconds
 from tinyraft.storage.data_dir import DataDir, Identity
 from tinyraft.storage.disk import RealDisk
+from tinyraft.storage.divergence import note_divergence, read_divergence
 from tinyraft.storage.recovery import Recovered
 from tinyraft.transport.envelope import Envelope
 from tinyraft.transport.link import Link
@@ -102,6 +103,8 @@ def assemble(
             lambda: RealDisk().free(config.data_dir),
             config.disk_reserve_bytes,
         ),
+        divergence=read_divergence(RealDisk(), data_dir.path),
+        diverged=lambda found: note_divergence(RealDisk(), data_dir.path, found),
     )
     membership = Membership(
         node,

@@ -1,54 +1,54 @@
-"""The client: finds the leader and says what became of a command (dissertation 6.1, 6.2).
+"""The client: has each command applied once, and says what became of it (dissertation 6).
 
-Law: retries only what is certainly not applied; everything else is told as `MaybeApplied` and left
-to the program. One deadline bounds the whole call.
+Law: nothing is decided here; `Courier` delivers. One deadline bounds the whole call.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterable
-from threading import Condition
+from collections.abc import Iterable, Sequence
 from time import monotonic
 from types import TracebackType
 from typing import Literal, Self
 
-import grpc
-
 from tinyraft.addresses import parse_addresses
+from tinyraft.courier import Courier
 from tinyraft.errors import (
     CommandTooLarge,
     ConfigError,
     MaybeApplied,
     ModuleFailed,
     NodeRemoved,
-    NoQuorum,
     NotApplied,
     NotStarted,
     ReadFailed,
-    TinyraftError,
-    WrongCluster,
 )
-from tinyraft.route import Retry, Route
-from tinyraft.transport.commands import CommandStream
-from tinyraft.transport.guard import Guard, OwnerProcess
+from tinyraft.submission import Many, Submission
+from tinyraft.transport.channels import Channels
+from tinyraft.transport.guard import OwnerProcess
 from tinyraft.transport.options import caller_options
 from tinyraft.transport.remote import query
+from tinyraft.transport.slots import Slot
 
-OPEN_SECONDS = 1.0  # how long a node may take to greet before the next one is tried
 QUERY_SECONDS = 2.0
+PAUSE_SECONDS = 0.05
+LONGEST_REQUEST_ID = 256  # bytes in UTF-8
 
 
 class Caller:
     """A client of one cluster. Make one a process and share it between threads.
 
-    Any one address suffices: the leader is found from there. Also a context manager.
+    Any one address suffices: the leader is found from there. Every command has a number in the
+    caller's session, so it is applied once, however often it has to be sent. A context manager.
 
     .. versionadded:: 0.1.0
     """
 
     def __init__(
-        self, addresses: str | Iterable[str], *, max_command_bytes: int = 1024 * 1024
+        self,
+        addresses: str | Iterable[str],
+        *,
+        max_command_bytes: int = 1024 * 1024,
+        exactly_once: bool = True,
     ) -> None:
         """Prepare; nothing is dialled yet.
 
@@ -56,6 +56,8 @@ class Caller:
             addresses: Members' addresses, ``"10.0.0.1:50051,10.0.0.2:50051"`` or a list of them.
             max_command_bytes: The longest command in bytes; the cluster's
                 ``RAFT_MAX_COMMAND_BYTES`` where that is configured.
+            exactly_once: Open a session, and send again what may have been lost. Without it a
+                command is sent once, or again only when it is certain not to have been applied.
 
         Raises:
             ConfigError: There is no address, or one that can't be dialled.
@@ -65,65 +67,135 @@ class Caller:
         if not self._addresses:
             raise ConfigError([f"addresses={text!r}: at least one host:port is needed"])
         self._max_command_bytes = max_command_bytes
-        self._options = caller_options(max_command_bytes=max_command_bytes)
         self._owner = OwnerProcess("this tinyraft.Caller")
-        self._changed = Condition()  # guards all below; leaf
-        self._route = Route(self._addresses, random=random.Random())
-        self._channels: dict[str, grpc.Channel] = {}
-        self._current: CommandStream | None = None
-        self._is_looking = False
-        self._cluster = ""
-        self._is_closed = False
-        self._guard: Guard | None = None
+        self._channels = Channels(
+            caller_options(max_command_bytes=max_command_bytes), closed="this caller was closed"
+        )
+        self.courier = Courier(
+            self._addresses, channels=self._channels, is_exactly_once=exactly_once
+        )
 
-    def apply(self, command: bytes, *, timeout: float | None = 10.0) -> bytes | None:
+    # --- commands -----------------------------------------------------------------------------
+
+    def apply(
+        self, command: bytes, *, timeout: float | None = 10.0, request_id: str = ""
+    ) -> bytes | None:
         """Replicate *command* and return what the leader's module answered.
 
         Blocks until a majority has the command on disk and the leader has applied it. Looks for the
-        leader, waits for one to appear, and tries again as long as time is left, but only what is
-        certain not to have been applied.
+        leader, waits for one to appear, and sends again as long as time is left; the cluster
+        applies the command once (dissertation 6.3).
 
-        Safe from any number of threads; calls may overtake each other.
+        Safe from any number of threads; calls at the same time may overtake each other.
 
         Args:
             command: Opaque bytes, at most ``max_command_bytes``.
             timeout: Seconds for everything, retries included. ``None`` waits for ever.
+            request_id: The program's own name for the command, at most 256 bytes. Who sends the
+                same again, from any process, gets the first answer again, as long as it is among
+                the last 100,000 of the cluster.
 
         Returns:
             The module's result.
 
         Raises:
             Rejected: The module refused it. It is in the log; no member changed its state.
+            RequestIdReused: *request_id* belongs to another command; likewise.
             ModuleError: The module raised something else.
             CommandTooLarge: Nothing was sent.
             NoQuorum: No leader was found in time. Nothing was appended (`NotApplied`).
-            Overloaded: The leader took no more work. Nothing was appended (`NotApplied`).
+            Overloaded: The leader, or this caller, had too much under way. Nothing was appended
+                (`NotApplied`).
             StorageFull: The leader's disk is nearly full. Nothing was appended (`NotApplied`).
             ApplyTimeout: Time ran out after it was sent (`MaybeApplied`). It may be applied.
-            ConnectionLost: The connection broke after it was sent (`MaybeApplied`); likewise.
+            ConnectionLost: Likewise; only without ``exactly_once``, or after a node's refusal.
+            SessionExpired: The cluster forgot this caller while the command was sent again; an
+                earlier sending may have been applied (`MaybeApplied`).
             WrongCluster: An address leads to another cluster than the one met first.
             NotStarted: The caller was closed.
         """
-        self._owner.check()
-        if len(command) > self._max_command_bytes:
-            raise CommandTooLarge(
-                f"a command of {len(command)} bytes; the limit is {self._max_command_bytes}"
-            )
-        deadline = None if timeout is None else monotonic() + timeout
-        why: NotApplied = NoQuorum(f"no leader was found within {timeout} s")
-        while True:
-            stream = self._leader(deadline, why)
+        slot = Slot(command, request_id=request_id, deadline=deadline_in(timeout))
+        self._check(slot)
+        self.courier.start(slot)
+        self.courier.wait(slot)
+        if slot.error is not None:
+            raise slot.error
+        return slot.result
+
+    def submit(
+        self, command: bytes, *, timeout: float | None = 10.0, request_id: str = ""
+    ) -> Submission:
+        """Send *command* and return at once, with a future of its result.
+
+        Blocks only while this caller has too much under way (16,384 commands, 64 MiB). What one
+        thread submits is applied in that order, unless a sending fails: what is sent again may be
+        overtaken. Callbacks of the future run in the caller's own threads and must not block.
+
+        Args:
+            command: As for `apply`.
+            timeout: Likewise; the future is done by then.
+            request_id: Likewise.
+
+        Returns:
+            A future that raises what `apply` raises; done, it knows ``index``, ``term`` and
+            ``stages``.
+
+        Raises:
+            CommandTooLarge: Nothing was sent.
+            Overloaded: There was no room in time. Nothing was sent.
+            NotStarted: The caller was closed.
+        """
+        submission = Submission()
+        slot = Slot(
+            command,
+            request_id=request_id,
+            deadline=deadline_in(timeout),
+            on_done=submission.settle,
+        )
+        self._check(slot)
+        self.courier.start(slot)
+        return submission
+
+    def apply_many(
+        self, commands: Sequence[bytes], *, timeout: float | None = 10.0
+    ) -> list[bytes | None]:
+        """Replicate *commands* together and return what the module answered to each.
+
+        Blocks until all are over. They are applied in order, as for `submit`, and each for itself:
+        some may be applied, and others not.
+
+        Args:
+            commands: As for `apply`, each.
+            timeout: Seconds for all of them.
+
+        Raises:
+            TinyraftError: As `apply`; the first one in order. `submit` tells of each.
+        """
+        many, deadline = Many(len(commands)), deadline_in(timeout)
+        slots = [Slot(command, deadline=deadline, on_done=many.settle) for command in commands]
+        for slot in slots:
+            self._check(slot)
+        for slot in slots:
             try:
-                return stream.apply(command, timeout=time_left(deadline))
-            except TinyraftError as error:
-                retry = self._after(stream, error)
-                if retry is None:
-                    if isinstance(error, NoQuorum) and not isinstance(why, NoQuorum):
-                        raise why from error  # what a node said tells more than that time ran out
-                    raise
-                why = retry.why
-                if not retry.at_once:
-                    self._pause(deadline)
+                self.courier.start(slot)
+            except (NotApplied, NotStarted) as error:
+                slot.error = error
+                many.settle(slot)
+        return many.wait(slots)
+
+    def _check(self, slot: Slot) -> None:
+        self._owner.check()
+        if len(slot.command) > self._max_command_bytes:
+            raise CommandTooLarge(
+                f"a command of {len(slot.command)} bytes; the limit is {self._max_command_bytes}"
+            )
+        if slot.request_id and len(slot.request_id.encode()) > LONGEST_REQUEST_ID:
+            raise CommandTooLarge(
+                f"a request_id of {len(slot.request_id.encode())} bytes; the limit is"
+                f" {LONGEST_REQUEST_ID}"
+            )
+
+    # --- reads --------------------------------------------------------------------------------
 
     def query(
         self,
@@ -138,7 +210,8 @@ class Caller:
         what this program applied included. A member answers when its leader has heard from a
         majority that it still leads; any member will do.
 
-        ``"stale"``: the first member that is reached answers at once, and may be behind.
+        ``"stale"``: the first member that is reached answers, and may be behind; but it has applied
+        whatever this caller was told that it had applied.
 
         Blocks; tries one member after the other as long as there is time. Safe from any thread.
 
@@ -158,154 +231,32 @@ class Caller:
         if consistency not in ("linearizable", "stale"):
             raise ReadFailed(f"consistency={consistency!r} is neither 'linearizable' nor 'stale'")
         deadline = monotonic() + timeout
+        min_index = self.courier.last_index
         last: Exception | None = None
         while (left := deadline - monotonic()) > 0:
             for address in self._addresses:
                 try:
                     return query(
-                        self._channel(address),
+                        self._channels.to(address),
                         request,
                         is_stale=consistency == "stale",
+                        min_index=min_index,
                         timeout=min(left, QUERY_SECONDS),
                     )
                 except ReadFailed:
                     raise  # the module's word
                 except (NotApplied, MaybeApplied, NotStarted, ModuleFailed, NodeRemoved) as error:
-                    self._refuse_closed()
+                    self.courier.refuse_closed()
                     last = error
-            self._pause(deadline)
+            self.courier.sleep(min(PAUSE_SECONDS, max(0.0, deadline - monotonic())))
         raise ReadFailed(f"no node answered within {timeout} s; the last said: {last}")
-
-    # --- the leader ---------------------------------------------------------------------------
-
-    def _leader(self, deadline: float | None, why: NotApplied) -> CommandStream:
-        """Return the stream to the leader; one thread looks for it, the others wait.
-
-        Raises:
-            NotApplied: Time ran out; *why* says what was met last.
-        """
-        with self._changed:
-            while True:
-                self._refuse_closed()
-                if self._current is not None and self._current.is_usable:
-                    return self._current
-                if self._current is not None:
-                    self._current.finish()  # silent: what was sent waits, the rest goes elsewhere
-                    self._current = None
-                if not self._is_looking:
-                    self._is_looking = True
-                    break
-                left = time_left(deadline)
-                if left is not None and left <= 0:
-                    raise why
-                self._changed.wait(left)
-        found = None
-        try:
-            found = self._look(deadline, why)
-            return found
-        finally:
-            with self._changed:
-                self._is_looking = False
-                self._current = found or self._current
-                self._changed.notify_all()
-
-    def _look(self, deadline: float | None, why: NotApplied) -> CommandStream:
-        while True:
-            left = time_left(deadline)
-            if left is not None and left <= 0:
-                raise why
-            with self._changed:
-                self._refuse_closed()
-                address = self._route.next()
-            stream = self._try(address, OPEN_SECONDS if left is None else left)
-            if stream is not None:
-                return stream
-            with self._changed:
-                is_time_for_a_pause = self._route.tried()
-            if is_time_for_a_pause:
-                self._pause(deadline)
-
-    def _try(self, address: str, left: float) -> CommandStream | None:
-        """Open a stream to *address* and keep it if that is the leader."""
-        try:
-            stream = CommandStream(self._channel(address), address)
-        except ValueError as error:  # grpc's word for a channel that was closed meanwhile
-            raise NotStarted("this caller was closed") from error
-        if not stream.wait_open(min(left, OPEN_SECONDS)):
-            stream.break_off(f"{address} did not answer")
-            return None
-        greeting = stream.greeting
-        self._pin(greeting.get("tinyraft-cluster", ""), address, stream)
-        with self._changed:
-            leads = self._route.greeted(
-                greeting.get("tinyraft-node", ""),
-                leader=greeting.get("tinyraft-leader-id", ""),
-                address=greeting.get("tinyraft-leader-address", ""),
-                term=int(greeting.get("tinyraft-leader-term", "0")),
-            )
-        if leads:
-            return stream
-        stream.finish()
-        return None
-
-    def _pin(self, cluster: str, address: str, stream: CommandStream) -> None:
-        if self._cluster and cluster and cluster != self._cluster:
-            stream.finish()
-            raise WrongCluster(
-                f"{address} belongs to cluster {cluster}, this caller to {self._cluster}:"
-                " check its addresses"
-            )
-        self._cluster = self._cluster or cluster
-
-    def _after(self, stream: CommandStream, error: TinyraftError) -> Retry | None:
-        """Decide what follows from *error*, and leave *stream* if its node does not lead."""
-        with self._changed:
-            retry = self._route.after(error)
-            leaves = retry is not None and retry.elsewhere
-            if leaves and self._current is stream:
-                self._current = None
-        if leaves:
-            stream.finish()
-        return retry
-
-    def _pause(self, deadline: float | None) -> None:
-        """Wait a little, not beyond *deadline*, and not after the caller was closed."""
-        with self._changed:
-            pause, left = self._route.pause(), time_left(deadline)
-            if not self._is_closed:
-                self._changed.wait(pause if left is None else max(0.0, min(pause, left)))
-
-    def _channel(self, address: str) -> grpc.Channel:
-        with self._changed:
-            self._refuse_closed()
-            if self._guard is None:
-                self._guard = Guard("tinyraft-caller-guard", self.close)
-                self._guard.start()
-            if address not in self._channels:
-                self._channels[address] = grpc.insecure_channel(address, options=self._options)
-            return self._channels[address]
-
-    def _refuse_closed(self) -> None:
-        if self._is_closed:
-            raise NotStarted("this caller was closed")
 
     # --- the end ------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Break off everything; whoever waits gets `MaybeApplied` or `NotStarted`. Idempotent."""
         self._owner.check()
-        with self._changed:
-            self._is_closed = True
-            current, self._current = self._current, None
-            channels, self._channels = self._channels, {}
-            guard, self._guard = self._guard, None
-            self._changed.notify_all()
-        if current is not None:
-            current.break_off("the caller was closed")
-        for channel in channels.values():
-            channel.close()
-        if guard is not None:
-            guard.cancel()
+        self.courier.close()
 
     def __enter__(self) -> Self:
         """Use it."""
@@ -321,6 +272,6 @@ class Caller:
         self.close()
 
 
-def time_left(deadline: float | None) -> float | None:
-    """Seconds until *deadline* (monotonic); None without one."""
-    return None if deadline is None else deadline - monotonic()
+def deadline_in(seconds: float | None) -> float | None:
+    """Make a deadline (monotonic) of a timeout."""
+    return None if seconds is None else monotonic() + seconds

@@ -48,8 +48,8 @@ class Config:
         voter: Whether it asks to become a voter, else a learner (``RAFT_VOTER``).
         timeout: Election timeout in seconds, 0.05 to 600 (``RAFT_TIMEOUT_MS``, in milliseconds).
         max_command_bytes: Size of the longest command in bytes (``RAFT_MAX_COMMAND_BYTES``).
-        max_pending_commands: How many commands may wait at the leader for their commit before it
-            answers `Overloaded` (``RAFT_MAX_PENDING_COMMANDS``).
+        max_pending_commands: How many commands may wait at the leader for their commit, and as many
+            for its module, before it answers `Overloaded` (``RAFT_MAX_PENDING_COMMANDS``).
         max_pending_bytes: The same in bytes of commands (``RAFT_MAX_PENDING_BYTES``).
         snapshot_entries: After how many applied commands the module's state is written to disk, if
             it has a ``snapshot`` (``RAFT_SNAPSHOT_ENTRIES``).

@@ -60,7 +60,10 @@ class NoQuorum(NotApplied):
 
 
 class Overloaded(NotApplied):
-    """The node took no more work. Nothing was appended; try again a little later."""
+    """The node took no more work. Nothing was appended; try again a little later.
+
+    Its text says what waits: commands for the log, for their commit, or for the module.
+    """
 
 
 class CommandTooLarge(NotApplied):
@@ -100,7 +103,10 @@ class ConnectionLost(MaybeApplied):
 
 
 class SessionExpired(MaybeApplied):
-    """The cluster forgot the caller's session, so it can't tell whether this is a repetition."""
+    """The cluster forgot the caller's session, so it can't tell whether this is a repetition.
+
+    This time nothing was applied; an earlier sending of the same command may have been.
+    """
 
 
 class ServerStopped(MaybeApplied):
@@ -116,6 +122,10 @@ class Rejected(TinyraftError):
 
 
 ErrNoCommit = Rejected
+
+
+class RequestIdReused(Rejected):
+    """The ``request_id`` was given to another command before; this one changed nothing."""
 
 
 class ModuleError(TinyraftError):

@@ -22,6 +22,9 @@ class Module(Protocol):
     - ``snapshot() -> Iterable[bytes]`` gives the whole state as bytes. Called under the mutex, and
       should be quick (a copy); what it returns is consumed outside, while `apply` goes on, so it
       must not change with the module any more. Without it the log is kept whole, for ever.
+    - ``digest() -> bytes`` sums the state up, equal on equal states. Called about once a second, at
+      the same entries on every member, under the mutex, and should be quick (kept up to date by
+      `apply`); a member that differs from a majority takes itself out. It must not change anything.
     - ``restore(chunks: Iterable[bytes])`` replaces the whole state by what a ``snapshot`` gave, cut
       in other places. Called at a start, and when this node lagged too far behind. A ``restore``
       that raises ends the applying (`ModuleFailed`): half a state is none.

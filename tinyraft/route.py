@@ -1,4 +1,4 @@
-"""Where to look for the leader next: the caller's decisions without its threads (dissertation 6.2).
+"""What a caller does next: its decisions without its threads (dissertation 6.2, 6.3).
 
 Law: pure; chance is handed in. A hint carries its term, so that an old one never replaces a newer
 one and two nodes that point at each other don't keep a caller running in a circle.
@@ -10,7 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from tinyraft.errors import NotApplied, NotLeader, Overloaded, StorageFull, TinyraftError
+from tinyraft.errors import (
+    MaybeApplied,
+    ModuleFailed,
+    NotLeader,
+    Overloaded,
+    SessionExpired,
+    StorageFull,
+    TinyraftError,
+)
 
 FIRST_PAUSE = 0.01
 LONGEST_PAUSE = 0.2
@@ -18,11 +26,19 @@ LONGEST_PAUSE = 0.2
 
 @dataclass(slots=True, frozen=True)
 class Retry:
-    """Try again: *elsewhere* than at this node, and *at_once* or after a pause."""
+    """Send it again.
 
-    why: NotApplied
-    elsewhere: bool
-    at_once: bool
+    Attributes:
+        elsewhere: Not to this node.
+        at_once: Or after a pause.
+        is_in_doubt: The sending before may have been applied: only the number makes it safe.
+        in_new_session: The old one is forgotten.
+    """
+
+    elsewhere: bool = False
+    at_once: bool = True
+    is_in_doubt: bool = False
+    in_new_session: bool = False
 
 
 class Route:
@@ -55,16 +71,27 @@ class Route:
         self._hint, self._hint_term = address, term
         return is_news
 
-    def after(self, error: TinyraftError) -> Retry | None:
+    def after(
+        self, error: TinyraftError, *, is_numbered: bool, is_in_doubt: bool = False
+    ) -> Retry | None:
         """Decide what follows from *error*; None leaves it to the program.
 
-        Only what is certain not to have been applied, and may go better later, is tried again.
+        Only what may go better later is sent again. A command without a number is so only when it
+        is certain not to have been applied, and one *in doubt* only in its own session.
         """
         if isinstance(error, NotLeader):
             is_news = self.hint(error.leader_address, term=error.term)
-            return Retry(error, elsewhere=True, at_once=is_news)
+            return Retry(elsewhere=True, at_once=is_news)
         if isinstance(error, Overloaded | StorageFull):
-            return Retry(error, elsewhere=False, at_once=False)
+            return Retry(at_once=False)
+        if not is_numbered:
+            return None
+        if isinstance(error, SessionExpired):
+            return None if is_in_doubt else Retry(in_new_session=True)
+        if isinstance(error, ModuleFailed) and is_in_doubt:
+            return None  # nobody could take its place meanwhile
+        if isinstance(error, MaybeApplied | ModuleFailed):
+            return Retry(elsewhere=True, at_once=False, is_in_doubt=True)
         return None
 
     def greeted(self, node: str, *, leader: str, address: str, term: int) -> bool:

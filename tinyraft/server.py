@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import monotonic
@@ -29,7 +29,6 @@ from tinyraft.core.status import Status
 from tinyraft.errors import (
     AlreadyStarted,
     NoQuorum,
-    NotLeader,
     NotStarted,
     ReadFailed,
     StartFailed,
@@ -37,9 +36,11 @@ from tinyraft.errors import (
 from tinyraft.logs import Log
 from tinyraft.module import Module
 from tinyraft.node.gate import Gate
+from tinyraft.node.home import Home
 from tinyraft.node.observers import KnownLeader, Mandate, Observer
 from tinyraft.storage.disk import RealDisk
 from tinyraft.storage.export import copy_out
+from tinyraft.submission import Submission
 from tinyraft.transport.guard import Guard, OwnerProcess
 from tinyraft.transport.members import add, id_of
 from tinyraft.transport.options import check_bind, server_options
@@ -150,15 +151,19 @@ class Server:
 
     # --- use ----------------------------------------------------------------------------------
 
-    def apply(self, command: bytes, *, timeout: float | None = 10.0) -> bytes | None:
+    def apply(
+        self, command: bytes, *, timeout: float | None = 10.0, request_id: str = ""
+    ) -> bytes | None:
         """Replicate *command* and return what the module answered.
 
-        On the leader it goes straight into the log; elsewhere it is sent to the leader. Blocks
-        until a majority has it on disk and the leader's module has applied it.
+        On the leader it goes straight into the log; elsewhere it is sent to the leader, as by a
+        `Caller`: once applied, however often it has to be sent. Blocks until a majority has it on
+        disk and the leader's module has applied it.
 
         Args:
             command: Opaque bytes, at most ``max_command_bytes``.
             timeout: Seconds for everything; ``None`` waits for ever.
+            request_id: As for `Caller.apply`.
 
         Returns:
             The module's result.
@@ -172,27 +177,38 @@ class Server:
             NodeRemoved: This node was removed from the cluster; nothing was sent.
             NotStarted: The server does not run.
         """
-        running = self._live()
-        deadline = None if timeout is None else monotonic() + timeout
-        running.gate.check_size(command)
-        running.gate.refuse_if_removed()
-        if running.node.leads:
-            try:
-                return running.gate.apply_here(command, deadline=deadline).result
-            except NotLeader:
-                pass  # certain: nothing was appended; ask whoever leads now
-        running.node.applier.mutex.refuse_reentry()
-        left = None if deadline is None else deadline - monotonic()
-        return self._inner_caller(running).apply(command, timeout=left)
+        return self._caller_here().apply(command, timeout=timeout, request_id=request_id)
 
-    def _inner_caller(self, running: Running) -> Caller:
+    def submit(
+        self, command: bytes, *, timeout: float | None = 10.0, request_id: str = ""
+    ) -> Submission:
+        """Send *command* and return a future of its result, as `Caller.submit`; raises as that."""
+        return self._caller_here().submit(command, timeout=timeout, request_id=request_id)
+
+    def apply_many(
+        self, commands: Sequence[bytes], *, timeout: float | None = 10.0
+    ) -> list[bytes | None]:
+        """Replicate *commands* together, as `Caller.apply_many`; raises as that."""
+        return self._caller_here().apply_many(commands, timeout=timeout)
+
+    def _caller_here(self) -> Caller:
+        """Return the caller of this process, whose way is short while its own node leads."""
+        running = self._live()
+        running.gate.refuse_if_removed()
+        running.node.applier.mutex.refuse_reentry()
+        caller = self._caller
+        return caller if caller is not None else self._make_caller(running)
+
+    def _make_caller(self, running: Running) -> Caller:
         with self._lock:
             if self._running is not running:  # else nobody would ever close it
                 raise NotStarted("the server was shut down")
             if self._caller is None:
                 members = running.node.configuration().members
                 addresses = [running.gate.address, *(m.address for m in members)]
-                self._caller = Caller(addresses, max_command_bytes=self.config.max_command_bytes)
+                caller = Caller(addresses, max_command_bytes=self.config.max_command_bytes)
+                caller.courier.live_at(lambda **slots: Home(running.node, **slots))
+                self._caller = caller
             return self._caller
 
     def read(

@@ -15,7 +15,7 @@ from tinyraft.settings import SETTINGS
 
 CHANGES = ("add-learner", "add-voter", "promote", "demote", "remove")
 OFFLINE = ("inspect", "recover", "restore")
-VERBS = ("serve", "status", "members", *CHANGES, "transfer", "demo", *OFFLINE, "version")
+VERBS = ("serve", "status", "members", *CHANGES, "transfer", "demo", "hammer", *OFFLINE, "version")
 
 # The command line by itself: the package's own __init__ is not run.
 ALONE = f"""
@@ -57,6 +57,8 @@ def test_the_version_is_the_package_s():
         ["demo", "--nodes", "8"],
         ["demo", "--nodes", "0"],
         ["demo", "-x"],
+        ["hammer", "--clients", "0"],
+        ["hammer", "--addresses", "nowhere"],
         ["remove"],
         ["remove", "n1", "--expect", "x"],
         ["remove", "n1", "--addr", "host:99999"],

@@ -19,6 +19,7 @@ from tinyraft.core.entry import EntryKind, NodeId, make_entry
 from tinyraft.core.snapshot import Snapshot
 from tinyraft.storage.data_dir import DataDir, Identity
 from tinyraft.storage.disk import RealDisk
+from tinyraft.storage.divergence import Divergence, note_divergence
 from tinyraft.storage.snapshots import Snapshots
 from tinyraft.storage.wal import Wal
 
@@ -74,6 +75,14 @@ def test_inspect_shows_what_is_there(leave: Callable[..., Path]) -> None:
         assert expected in lines
     found = json.loads(run("inspect", path, "--json").stdout)
     assert ("a", 5) == (found["identity"]["node_id"], found["last_index"])
+
+
+def test_inspect_tells_of_a_module_that_diverged(leave: Callable[..., Path]) -> None:
+    """What is in that directory may be wrong: whoever chooses among several is to know."""
+    path = leave("a", 5)
+    note_divergence(RealDisk(), path, Divergence(3, 5))
+    (line,) = [text for text in run("inspect", path).stdout.splitlines() if "diverged" in text]
+    assert "in the entries 4 to 5" in line
 
 
 def test_a_running_node_is_not_touched(tmp_path: Path) -> None:

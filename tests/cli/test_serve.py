@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,8 +13,11 @@ import pytest
 
 import tinyraft
 from tinyraft.cli.exits import Fault
-from tinyraft.cli.serve import load
+from tinyraft.cli.serve import LOOK_SECONDS, load
 from tinyraft.cli.words import Words
+from tinyraft.storage.disk import RealDisk
+from tinyraft.storage.divergence import Divergence, note_divergence
+from tinyraft.transport.admin import ask
 
 WORDS = "tinyraft.cli.words:Words"
 SECONDS = 20.0  # for a process to end
@@ -142,6 +146,21 @@ def test_damaged_data_ends_with_6(start_tinyraft, bootstrap, tmp_path):
 
 
 # --- life and end -----------------------------------------------------------------------------
+
+
+def test_a_node_that_diverged_runs_on(start_tinyraft, bootstrap, tmp_path):
+    """A supervisor would only start it again, and the cluster would lack a copy of its log."""
+    found(tmp_path / "data")
+    note_divergence(RealDisk(), tmp_path / "data", Divergence(1, 2))
+    process = start_tinyraft("serve", WORDS, **bootstrap)
+    address = wait_until_started(process).split()[-1]
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(2 * LOOK_SECONDS)
+    said = ask(address, timeout=SECONDS)
+    assert (True, True) == (said.diverged, "in the entries 2 to 2" in said.failed)
+    process.send_signal(signal.SIGTERM)
+    errors = process.communicate(timeout=SECONDS)[1]
+    assert 0 == process.returncode, errors
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)

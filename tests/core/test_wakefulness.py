@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.node.cores import SETTINGS, make_leader
 from tinyraft.core.wakefulness import Wakefulness
 
 SPAN = 20
@@ -61,3 +62,15 @@ def test_an_office_begins_anew() -> None:
     assert 0 == wakefulness.starved_spans
     wakefulness.overslept(5)
     assert not wakefulness.tick()
+
+
+def test_what_the_module_takes_is_no_lack_of_the_processor() -> None:
+    """Its successor would have the same module: the office stays where it is (P95)."""
+    spans = []
+    for by_module in (True, False):
+        core = make_leader("a", "a", "b", "c")
+        for _ in range(3 * SETTINGS.election_ticks):
+            core.overslept(SETTINGS.election_ticks // 2, by_module=by_module)
+            core.wakefulness.tick()
+        spans.append(core.wakefulness.starved_spans > 0)
+    assert [False, True] == spans

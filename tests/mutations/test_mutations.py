@@ -22,7 +22,7 @@ A_DAY = 3
 
 
 def test_every_mistake_is_made_or_said_to_be_impossible() -> None:
-    """None of the hundred is forgotten, and none that can be made is still called impossible."""
+    """None of them is forgotten, and none that can be made is still called impossible."""
     made = {mutation.mistake for mutation in CATALOGUE}
     assert sorted(MISTAKES) == sorted([*made, *absent()])
     assert all(absent().values())

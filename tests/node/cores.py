@@ -48,11 +48,10 @@ def make_leader(me: str, *names: str) -> Raft:
     core = make_core(me, *names)
     while core.candidacy is None:
         core.tick()
-    for name in names:
-        if name != me and core.leadership is None:
-            core.answer(PreVoteReply(2, True), sender=NodeId(name))
-            sync(core)
-            core.answer(VoteReply(2, True), sender=NodeId(name))
-    sync(core)
+    for reply in (PreVoteReply(2, True), VoteReply(2, True)):
+        for name in names:
+            if name != me and core.leadership is None:
+                core.answer(reply, sender=NodeId(name))
+        sync(core)
     assert core.leadership is not None
     return core

@@ -21,7 +21,7 @@ from tinyraft.errors import (
     TinyraftError,
 )
 from tinyraft.logs import Log
-from tinyraft.node.applier import BATCH_ENTRIES, Applier
+from tinyraft.node.applier import BATCH_ENTRIES, BATCH_SECONDS, Applier
 from tinyraft.node.waiters import Waiter, Waiters
 
 
@@ -81,6 +81,26 @@ def test_commands_are_applied_in_order_once() -> None:
     bench.apply()
     assert commands == bench.module.words
     assert len(commands) == bench.applier.last_applied
+
+
+def test_nobody_waits_for_the_slow_commands_behind_his_own() -> None:
+    """A batch ends when it has taken long: answers go out, readers get the module, none is lost."""
+    commands = [b"1", b"slow", b"3", b"slow", *[b"more"] * BATCH_ENTRIES]
+    bench = Bench(commands)
+    now, until_then = [0.0], []
+    bench.applier.stopwatch._monotonic = lambda: now[0]
+    waiters = [bench.wait_for(index) for index in range(1, 6)]
+
+    def slow() -> bytes:
+        now[0] += 2 * BATCH_SECONDS
+        return b"slow"
+
+    bench.module.misbehave[b"slow"] = slow
+    while batch := bench.applier.next_batch():
+        bench.applier.apply(batch)
+        until_then.append([waiter._done.locked() for waiter in waiters].count(False))
+    assert [2, 4, 5] == until_then
+    assert commands == bench.module.words
 
 
 def test_a_gap_is_a_defect() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.node.cores import configuration
 from tinyraft.core.configuration import Configuration
-from tinyraft.core.entry import NodeId
+from tinyraft.core.entry import PLAIN, NodeId
 from tinyraft.core.messages import Heartbeat, HeartbeatReply
 from tinyraft.errors import (
     CommandTooLarge,
@@ -324,7 +324,9 @@ def test_a_removed_node_takes_no_commands(bench: Bench) -> None:
 def test_streamed_commands_are_answered_one_by_one(bench: Bench) -> None:
     """The long one is refused alone, its neighbours are proposed together."""
     answered: list[StreamedWaiter] = []
-    bench.gate.propose([(1, b"a"), (2, b"123456789"), (3, b"c")], answered.append)
+    bench.gate.propose(
+        [(1, b"a", PLAIN), (2, b"123456789", PLAIN), (3, b"c", PLAIN)], answered.append
+    )
     assert {1: None, 2: CommandTooLarge, 3: None} == {
         w.id: None if w.error is None else type(w.error) for w in answered
     }
@@ -335,7 +337,7 @@ def test_a_refused_batch_is_refused_for_everybody(bench: Bench) -> None:
     """All or none; each is answered once."""
     answered: list[StreamedWaiter] = []
     bench.node.refusals = [Overloaded("full")]
-    bench.gate.propose([(1, b"a"), (2, b"b")], answered.append)
+    bench.gate.propose([(1, b"a", PLAIN), (2, b"b", PLAIN)], answered.append)
     assert [(1, Overloaded), (2, Overloaded)] == [(w.id, type(w.error)) for w in answered]
 
 

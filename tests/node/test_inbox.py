@@ -10,19 +10,20 @@ from tinyraft.node.waiters import Waiter
 
 
 def put(inbox: Inbox, *commands: bytes) -> list[Waiter]:
-    """Put commands in, each with a waiter."""
+    """Put commands in, each with a waiter; all are taken."""
     waiters = [Waiter() for _ in commands]
-    inbox.put(commands, waiters)
+    assert [] == inbox.put(commands, waiters)
     return waiters
 
 
 def test_their_number_is_bounded() -> None:
-    """A batch that does not fit whole is refused whole; what was taken makes room."""
+    """Of a batch that does not fit whole the beginning is taken; what was taken makes room."""
     inbox = Inbox(max_commands=3, max_bytes=1000)
     put(inbox, b"1", b"2")
-    with pytest.raises(Overloaded, match="2 commands"):
-        put(inbox, b"3", b"4")
-    put(inbox, b"3")
+    waiters = [Waiter(), Waiter()]
+    assert [waiters[1]] == inbox.put([b"3", b"4"], waiters)
+    with pytest.raises(Overloaded, match="3 commands"):
+        inbox.put([b"5"], [Waiter()])
     assert [b"1", b"2", b"3"] == inbox.take()[0]
     put(inbox, b"4", b"5", b"6")
     assert 3 == len(inbox)

@@ -211,6 +211,22 @@ def test_a_silent_peer_is_told_once_and_its_stream_is_broken_off(
     ] == [r.message for r in caplog.records]
 
 
+def test_a_silence_begins_with_a_question(bench: Bench) -> None:
+    """A leader that was busy itself asked nobody: that time is no silence of its peer (P95)."""
+    bench.control.deliver(HeartbeatReply(bench.core.term, 1))
+    bench.now += 1.0
+    for late in (0.2, 0.19):
+        assert bench.control.next_request() is not None
+        bench.turn(Raft.tick)
+        bench.now += late
+        bench.control.deliver(None)
+        assert [] == bench.silences
+    assert bench.control.next_request() is not None
+    bench.now += 0.02
+    bench.control.deliver(None)
+    assert [True] == bench.silences
+
+
 def test_the_control_lane_ends_when_told(bench: Bench) -> None:
     """Waiting for its bell or not."""
     (thread,) = bench.run(bench.control)

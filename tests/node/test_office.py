@@ -11,7 +11,7 @@ import pytest
 
 from tests.cluster import DEADLINE, GatedJournal, Words, empty_shelf, until
 from tests.node.cores import make_leader, sync
-from tinyraft.core.entry import NodeId
+from tinyraft.core.entry import PLAIN, NodeId, Origin, Stamp, stamp
 from tinyraft.core.messages import (
     AppendEntries,
     AppendReply,
@@ -25,7 +25,7 @@ from tinyraft.core.messages import (
     VoteReply,
 )
 from tinyraft.core.raft import Raft
-from tinyraft.errors import NotLeader
+from tinyraft.errors import LeadershipLost, NotLeader
 from tinyraft.logs import Log
 from tinyraft.node.node import Node
 from tinyraft.node.waiters import Waiter
@@ -85,9 +85,9 @@ class Office:
             log=Log("test"),
         )
 
-    def propose(self, command: bytes) -> Waiter:
+    def propose(self, command: bytes, stamp: Stamp = PLAIN) -> Waiter:
         """Propose one command."""
-        waiter = Waiter()
+        waiter = Waiter(stamp=stamp)
         self.node.propose([command], [waiter])
         return waiter
 
@@ -133,6 +133,33 @@ def test_what_waits_when_the_office_ends_is_never_appended(office: Office) -> No
         return [(entry.term, entry.command) for entry in entries]
 
     assert [(2, b"first"), (4, b"")] == office.node.turn(commands)
+
+
+NUMBERED = stamp(Origin(1, 1, 1, 1))
+
+
+def test_who_may_ask_elsewhere_is_told_when_the_office_ends(office: Office) -> None:
+    """At once: it sends the command again under its number, which is safe (P87, P89)."""
+    plain, numbered = office.propose(b"plain"), Waiter(stamp=NUMBERED)
+    office.node.waiters.add([numbered], first=4, term=2)
+    office.hear(AppendEntries(3, 2, 2, [], 2))  # b leads term 3
+    with pytest.raises(LeadershipLost, match="entry 4 of term 2"):
+        numbered.wait(0)
+    assert [plain] == office.node.waiters.pop_all()
+
+
+def test_who_waits_without_a_number_is_told_when_nothing_gets_known(office: Office) -> None:
+    """Certainty is worth a wait, but a node that is cut off may never learn more (P91)."""
+    waiter = office.propose(b"plain")
+    office.hear(AppendEntries(3, 2, 2, [], 2))
+    ticks = 0
+    while len(office.node.waiters):
+        office.node._tick(0)
+        ticks += 1
+        assert ticks < 100
+    assert ticks > office.node._raft.settings.election_ticks
+    with pytest.raises(LeadershipLost, match="entry 3 of term 2"):
+        waiter.wait(0)
 
 
 def test_commands_wait_while_leadership_is_handed_over(office: Office) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -15,7 +15,17 @@ from tests.cluster import DEADLINE, Words, empty_shelf
 from tests.node.cores import SETTINGS, make_core, make_leader, sync
 from tinyraft.core.configuration import Configuration
 from tinyraft.core.effects import HardState, Held, InSnapshot, Mark, Synced, Write
-from tinyraft.core.entry import Entry, EntryKind, Index, NodeId, make_entry
+from tinyraft.core.entry import (
+    OPENS_SESSION,
+    Entry,
+    EntryKind,
+    Index,
+    NodeId,
+    Origin,
+    Stamp,
+    make_entry,
+    stamp,
+)
 from tinyraft.core.messages import (
     AppendEntries,
     AppendReply,
@@ -28,6 +38,7 @@ from tinyraft.core.messages import (
     VoteReply,
 )
 from tinyraft.core.raft import Raft
+from tinyraft.core.sessions import LIMITS
 from tinyraft.core.snapshot import Snapshot
 from tinyraft.errors import (
     CorruptLog,
@@ -142,9 +153,9 @@ class Bench:
         assert isinstance(found, list | InSnapshot)
         return found
 
-    def say(self, *words: bytes) -> None:
+    def say(self, *words: bytes, stamps: Sequence[Stamp] = ()) -> None:
         """Commit and apply *words*."""
-        self.core.propose(words, time_us=0)
+        self.core.propose(words, time_us=0, stamps=stamps)
         sync(self.core)
         self.apply()
 
@@ -163,6 +174,10 @@ class Bench:
             assert file is not None
             assert (file.meta, b"".join(pieces)) == (meta, self.disk.content(file.path))
         return file
+
+    def export_content(self) -> bytes:
+        """Read the newest snapshot, as the module gave it."""
+        return b"".join(word + b"\n" for word in self.content())
 
     def content(self) -> list[bytes]:
         """Read the newest snapshot."""
@@ -417,6 +432,53 @@ def test_a_snapshot_replaces_everything(bench: Bench) -> None:
     assert (bench.module.words, bench.applier.last_applied) == ([b"new", b"state"], 9)
 
 
+def test_a_snapshot_carries_what_the_outcomes_came_to(bench: Bench) -> None:
+    """Whoever goes on from it compares like the one who took it."""
+    bench.say(b"1", b"2")
+    file = bench.snapshotter.take()
+    state = bench.applier.agreement.state
+    assert state
+    assert state == file.meta.digest
+    bench.say(b"3")
+    assert state != bench.applier.agreement.state
+    bench.applier.restore()
+    assert (state, file.meta.index) == (
+        bench.applier.agreement.state,
+        bench.applier.agreement.last_command,
+    )
+
+
+def test_a_snapshot_that_may_be_wrong_is_not_sent(bench: Bench) -> None:
+    """In the name of term 0 nobody takes it."""
+    bench.say(b"1")
+    bench.snapshotter.take()
+    bench.shipments.are_withheld = True
+    piece = bench.shipments.begin(term=7).next_piece()
+    assert piece is not None
+    assert 0 == piece.term
+
+
+def test_a_snapshot_carries_what_clients_were_answered(bench: Bench) -> None:
+    """Who is restored from it does not apply again what came before it, by any number (P49)."""
+    bench.say(LIMITS, stamps=[OPENS_SESSION])
+    session = bench.applier.last_applied
+    term = bench.core.term
+    one, named = Origin(session, term, 1, 1), Origin(session, term, 2, 1, "order-1")
+    bench.say(b"one", b"named", stamps=[stamp(one), stamp(named)])
+    assert [b"one", b"named"] == bench.module.words
+    file = bench.snapshotter.take()
+    other = Bench()
+    other.shelf.write(
+        file.meta, [bench.export_content()], cluster_id="c", sessions=bench.shelf.sessions(file)
+    )
+    other.applier.restore()
+    assert list(bench.applier.sessions.snapshot()) == list(other.applier.sessions.snapshot())
+    for made in (bench, other):
+        assert made.applier.sessions.find(one, b"one") is not None
+        assert made.applier.sessions.find(Origin(0, 0, 0, 0, "order-1"), b"named") is not None
+        assert made.applier.sessions.find(Origin(session, term, 3, 1), b"new") is None
+
+
 class Fragile(Tape):
     """A module that fails in the middle of a restore."""
 
@@ -457,7 +519,7 @@ def test_a_damaged_snapshot_stops_the_node(module: Any) -> None:
     bench = Bench(module)
     file = put(bench.shelf, 9, b"new\n")
     data = bytearray(bench.disk.content(file.path))
-    data[-60] ^= 1
+    data[-10] ^= 1
     bench.disk.put(file.path, bytes(data))
     with pytest.raises(CorruptLog, match=str(file.path)):
         bench.applier.restore()

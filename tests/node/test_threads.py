@@ -186,6 +186,34 @@ def test_who_is_late_all_the_time_does_not_fill_the_log(
     ] == [r.message for r in caplog.records]
 
 
+def test_who_is_late_says_whose_doing_it_was(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of the latest wake-up that a line stands for; asked when it comes, not ten seconds later."""
+    clock, asked = Clock([0.3, *[1.0] * 9, 2.0, 1.0], ticker_stops_after=12), []
+
+    def blame(late: float) -> dict[str, object]:
+        asked.append(round(late, 3))
+        return {"index": len(asked)}
+
+    one = Ticker(
+        lambda _overslept: None,
+        seconds=0.010,
+        log=Log("t"),
+        clock=clocks.Clock(monotonic=clock.monotonic),
+        late_seconds=0.2,
+        blame=blame,
+    )
+    monkeypatch.setattr(one, "_stopping", clock)
+    with caplog.at_level(logging.WARNING):
+        one.run()
+    assert [0.3, 1.0, 2.0, 1.0] == asked
+    assert [
+        "event='wake_up_late' seconds=0.3 times=1 index=1",
+        "event='wake_up_late' seconds=2.0 times=10 index=3",
+    ] == [r.message for r in caplog.records]
+
+
 @pytest.mark.parametrize(("timeout", "tick"), [(0.05, 0.005), (0.2, 0.010), (3.0, 0.020)])
 def test_the_length_of_a_tick(timeout: float, tick: float) -> None:
     """A twentieth of the election timeout, from 5 to 20 ms."""

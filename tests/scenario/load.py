@@ -68,7 +68,7 @@ class Load:
         began = monotonic()
         try:
             answer = send(command)
-        except (tinyraft.NotApplied, tinyraft.NotStarted) as error:
+        except (tinyraft.NotApplied, tinyraft.NotStarted, tinyraft.NodeRemoved) as error:
             return Sent(command, began, monotonic(), "not", error=error)
         except tinyraft.MaybeApplied as error:
             return Sent(command, began, monotonic(), "maybe", error=error)

@@ -182,6 +182,24 @@ def test_a_job_runs_on_one_node(start: Start, tmp_path: Path) -> None:
     assert len(set(owners.values())) > 1
 
 
+def test_a_plain_grpc_client(start: Start, tmp_path: Path, make_cluster: Any) -> None:
+    """Without tinyraft it finds the leader and has a word applied, also after a kill -9."""
+    cluster = make_cluster()
+    addresses = ",".join(cluster.addresses)
+
+    def send(word: str) -> str:
+        client = start(sys.executable, EXAMPLES / "plain_grpc_client.py", addresses, word, log=word)
+        assert 0 == client.wait(PATIENCE), (tmp_path / word).read_text()
+        return (tmp_path / word).read_text()
+
+    leader = cluster.leader()
+    assert send("one") == f"leader: {cluster.addresses[leader]}\napplied\n"
+    cluster.kill(leader)
+    new = cluster.leader()
+    assert send("two") == f"leader: {cluster.addresses[new]}\napplied\n"
+    assert b"one\ntwo" == cluster.query(new)
+
+
 SERVERS = {
     "flask run": ["-m", "flask", "--app", "flask_words.py", "run"],
     "the reloader": ["-m", "flask", "--app", "flask_words.py", "run", "--debug"],

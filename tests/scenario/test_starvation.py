@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Event
 from time import monotonic
 
@@ -40,3 +43,26 @@ def test_a_starving_leader_hands_over(
             assert cluster.leader() in others
             load.wait_applied(20)
         check_all(cluster, load)
+
+
+@pytest.mark.timeout(60 + 30 * runs(1))
+def test_a_module_that_keeps_the_interpreter_costs_nobody_the_office(
+    make_cluster: Callable[..., Processes],
+) -> None:
+    """For less than an election timeout each time, without a break: and the log names it (P95)."""
+    hog = Path(__file__).with_name("hog.py")
+    cluster = make_cluster(program=[hog], timeout_ms=round(1000 * TIMEOUT))
+    before = cluster.leader()
+    term = cluster.wait_converged().term
+    caller = cluster.caller()
+    commands = [b"%d" % (1e6 * TIMEOUT * share) for share in (0.3, 0.6, 0.4, 0.6)] * 3 * runs(1)
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(lambda command: caller.apply(command, timeout=60), commands))
+    assert len(commands) == len(set(answers))
+    after = cluster.wait_converged()
+    assert (term, f"n{before}") == (after.term, after.leader.id)
+    log = cluster.log(before)
+    assert re.search(r"'module_slow' node='n\d' index=\d+ seconds=0\.[56]", log)
+    assert re.search(r"'wake_up_late' .* index=\d+ .*Module\.apply of this entry", log)
+    for node in range(3):
+        assert "resigns" not in cluster.log(node)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tinyraft.core import leadership
 from tinyraft.core.effects import Mark
 from tinyraft.core.raft import Raft
+from tinyraft.node.judge import Judge
 from tinyraft.node.readers import Readers
 from tinyraft.node.writer import Writer
 
@@ -92,6 +93,22 @@ def forgets_the_time(monkeypatch):
     monkeypatch.setattr(Raft, "_lead", lead)
 
 
+def compares_nothing(monkeypatch):
+    """A module that differs is never found."""
+    monkeypatch.setattr(Judge, "look", lambda self, raft: None)
+
+
+def begins_the_digest_anew(monkeypatch):
+    """A snapshot does not say what the outcomes before it came to."""
+    before = Raft.snapshot_at
+
+    def snapshot_at(self, index, *, time_us=0, digest=None):
+        del digest
+        return before(self, index, time_us=time_us, digest=0)
+
+    monkeypatch.setattr(Raft, "snapshot_at", snapshot_at)
+
+
 BUGS = [
     reads_before_the_noop,
     reads_what_is_there,
@@ -102,4 +119,6 @@ BUGS = [
     trusts_any_log,
     stays_when_removed,
     forgets_the_time,
+    compares_nothing,
+    begins_the_digest_anew,
 ]

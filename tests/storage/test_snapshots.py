@@ -411,7 +411,7 @@ def test_sound_frames_that_are_no_snapshot_are_refused(data: bytes, why: str) ->
     [
         pytest.param(file_with(header_with(format_version=2, id="new"), END), id="format"),
         pytest.param(file_with(header_with(machine_version=1), END), id="machine"),
-        pytest.param(file_with(header_with(), (8, b"sessions"), END), id="sessions"),
+        pytest.param(file_with(header_with(), (10, b"later"), END), id="frame"),
     ],
 )
 def test_a_newer_snapshot_is_known_as_such(data: bytes) -> None:
@@ -434,11 +434,24 @@ def test_a_header_without_a_time_is_an_old_one() -> None:
             decode_header(header_with(time_us=absurd))
 
 
+def test_a_header_without_a_digest_is_an_old_one() -> None:
+    """Promise: what is unknown stays unknown; a known one comes back as it was."""
+    fields = json.loads(header_with())
+    del fields["digest"]
+    assert decode_header(json.dumps(fields).encode()).meta.digest is None
+    assert decode_header(header_with(digest=None)).meta.digest is None
+    for known in (0, 2**32 - 1):
+        assert known == decode_header(header_with(digest=known)).meta.digest
+    for absurd in (-1, 2**63, 1.5, "1", True, False):
+        with pytest.raises(BadSnapshot):
+            decode_header(header_with(digest=absurd))
+
+
 def test_a_header_may_say_more() -> None:
     """Promise: fields of later versions of the same format do no harm."""
     disk = make_disk()
     open_snapshots(disk)
-    disk.put(DIRECTORY / snapshot_name(5, 3), file_with(header_with(digest="x"), END))
+    disk.put(DIRECTORY / snapshot_name(5, 3), file_with(header_with(colour="x"), END))
     assert [3] == [file.id for file in open_snapshots(disk).kept]
 
 

@@ -91,7 +91,7 @@ replies: st.SearchStrategy[Reply] = st.one_of(
     st.builds(VoteReply, numbers, st.booleans()),
     st.builds(PreVoteReply, numbers, st.booleans()),
     st.builds(AppendReply, numbers, st.booleans(), numbers, numbers, numbers),
-    st.builds(HeartbeatReply, numbers, rounds, st.booleans()),
+    st.builds(HeartbeatReply, numbers, rounds, st.booleans(), numbers, st.binary(max_size=16)),
     st.builds(TimeoutNowReply, numbers),
 )
 
@@ -320,6 +320,13 @@ def test_a_stream_starts_with_a_hello(message: pb.AppendStreamRequest, text: str
 def test_absurd_replies_are_refused(message: codec.ReplyMessage) -> None:
     """One absurd number must not move a term to where no election can follow."""
     with pytest.raises(Malformed, match=f" is {2**63}"):
+        codec.decode_reply(message)
+
+
+def test_a_digest_that_is_none_is_refused() -> None:
+    """A leader keeps some of what a peer says: it must not be megabytes."""
+    message = pb.AppendEntriesResponse(term=1, heartbeat_round=1, check_digest=bytes(17))
+    with pytest.raises(Malformed, match="17 bytes"):
         codec.decode_reply(message)
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event
+from queue import SimpleQueue
+from threading import Event, Lock
 from typing import Any
 
 import grpc
 import pytest
 
 from tests.cluster import DEADLINE, until
-from tinyraft.errors import ConnectionLost, NotLeader
-from tinyraft.transport.commands import CommandStream
+from tinyraft.errors import ConnectionLost, NotLeader, TinyraftError
+from tinyraft.transport.commands import Answered, CommandStream
 from tinyraft.transport.options import caller_options, server_options
+from tinyraft.transport.slots import Slot
 from tinyraft.transport.statuses import LEADER_ADDRESS, LEADER_ID, LEADER_TERM, TAKEN
 from tinyraft.wire import raft_pb2 as pb
 from tinyraft.wire.raft_pb2_grpc import RaftServiceV1Servicer, add_RaftServiceV1Servicer_to_server
@@ -54,22 +56,66 @@ def node(servicer: Breaking) -> Iterator[Breaking]:
         server.stop(0).wait(DEADLINE)
 
 
-def test_a_stream_that_breaks_tells_sent_from_unsent(node: Breaking) -> None:
+class Sender:
+    """Whoever owns the commands of a stream."""
+
+    def __init__(self, channel: grpc.Channel, address: str) -> None:
+        self.lock = Lock()
+        self.answers: SimpleQueue[Answered] = SimpleQueue()
+        self.stream = CommandStream(channel, address, lock=self.lock, answered=self.answered)
+        assert self.stream.wait_open(DEADLINE)
+
+    def answered(self, lane: object, answers: Sequence[Answered]) -> None:
+        """Keep them."""
+        assert lane is self.stream
+        for answer in answers:
+            self.answers.put(answer)
+
+    def send(self, command: bytes) -> Slot:
+        """Send one command."""
+        slot = Slot(command)
+        slot.lane = self.stream
+        self.stream.send(slot)
+        return slot
+
+    def next(self) -> tuple[bytes, TinyraftError | None]:
+        """Wait for an answer."""
+        answer = self.answers.get(timeout=DEADLINE)
+        return answer.slot.command, answer.error
+
+
+@pytest.fixture
+def sender(node: Breaking) -> Iterator[Sender]:
+    """Lend a stream to the node."""
+    with grpc.insecure_channel(node.address, options=caller_options()) as channel:
+        yield Sender(channel, node.address)
+
+
+def test_a_stream_that_breaks_tells_sent_from_unsent(node: Breaking, sender: Sender) -> None:
     """What was sent and not answered may be applied; what comes after the end was never sent."""
-    with (
-        grpc.insecure_channel(node.address, options=caller_options()) as channel,
-        ThreadPoolExecutor(1) as caller,
-    ):
-        stream = CommandStream(channel, node.address)
-        assert stream.wait_open(DEADLINE)
-        sent = caller.submit(stream.apply, b"sent", timeout=DEADLINE)
-        until(lambda: node.taken, what="the command has arrived")
-        node.breaks.set()
-        with pytest.raises(ConnectionLost, match="after the command was sent"):
-            sent.result(DEADLINE)
-        with pytest.raises(NotLeader, match="nothing was sent"):
-            stream.apply(b"unsent", timeout=DEADLINE)
-        assert ([b"sent"], False) == (node.taken, stream.is_usable)
+    sender.send(b"sent")
+    until(lambda: node.taken, what="the command has arrived")
+    node.breaks.set()
+    command, error = sender.next()
+    assert (b"sent", ConnectionLost) == (command, type(error))
+    assert "after the command was sent" in str(error)
+    sender.send(b"unsent")
+    command, error = sender.next()
+    assert (b"unsent", NotLeader) == (command, type(error))
+    assert "nothing was sent" in str(error)
+    assert ([b"sent"], False) == (node.taken, sender.stream.is_usable)
+
+
+def test_a_command_can_be_withdrawn_until_it_is_sent(node: Breaking, sender: Sender) -> None:
+    """Then only an answer tells."""
+    slot = Slot(b"still here")
+    slot.lane = sender.stream
+    with sender.lock:
+        assert sender.stream.withdraw(slot)
+    sent = sender.send(b"sent")
+    until(lambda: node.taken, what="the command has arrived")
+    with sender.lock:
+        assert not sender.stream.withdraw(sent)
 
 
 class Parting(Breaking):
@@ -87,23 +133,18 @@ class Parting(Breaking):
 
 
 @pytest.mark.parametrize("servicer", [Parting], indirect=True)
-def test_what_a_parting_node_never_took_is_certain(node: Breaking) -> None:
+def test_what_a_parting_node_never_took_is_certain(node: Breaking, sender: Sender) -> None:
     """Sent, but not taken: certainly not applied, and there is word of the leader (P89)."""
-    with (
-        grpc.insecure_channel(node.address, options=caller_options()) as channel,
-        ThreadPoolExecutor(2) as caller,
-    ):
-        stream = CommandStream(channel, node.address)
-        assert stream.wait_open(DEADLINE)
-        taken = caller.submit(stream.apply, b"taken", timeout=DEADLINE)
-        until(lambda: node.taken, what="the first has arrived")
-        untaken = caller.submit(stream.apply, b"untaken", timeout=DEADLINE)
-        until(lambda: len(stream._pending) == 2, what="the second was sent")
-        node.breaks.set()
-        with pytest.raises(ConnectionLost, match="after the command was sent"):
-            taken.result(DEADLINE)
-        with pytest.raises(NotLeader, match="before it took the command") as raised:
-            untaken.result(DEADLINE)
-        error = raised.value
-        assert ("b", "b.example:1", 7) == (error.leader_id, error.leader_address, error.term)
-        assert ([b"taken"], False) == (node.taken, stream.is_usable)
+    sender.send(b"taken")
+    until(lambda: node.taken, what="the first has arrived")
+    sender.send(b"untaken")
+    until(lambda: len(sender.stream._pending) == 2, what="the second was sent")
+    node.breaks.set()
+    command, error = sender.next()
+    assert (b"untaken", NotLeader) == (command, type(error))
+    assert "before it took the command" in str(error)
+    assert isinstance(error, NotLeader)
+    assert ("b", "b.example:1", 7) == (error.leader_id, error.leader_address, error.term)
+    command, error = sender.next()
+    assert (b"taken", ConnectionLost) == (command, type(error))
+    assert ([b"taken"], False) == (node.taken, sender.stream.is_usable)

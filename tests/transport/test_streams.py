@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import DEADLINE
-from tinyraft.transport.caller_streams import Streams
+from tests.cluster import DEADLINE, until
+from tinyraft.core.entry import LONGEST_REQUEST_ID, OPENS_SESSION, PLAIN, Origin, Stamp, stamp
+from tinyraft.transport import caller_streams
+from tinyraft.transport.caller_streams import MOST_IN_SESSION, Streams
 from tinyraft.transport.statuses import TAKEN
 from tinyraft.wire import raft_pb2 as pb
 
@@ -21,13 +23,15 @@ class Call:
 
     def __init__(self, streams: Streams) -> None:
         self.proposed: list[int] = []
+        self.stamps: list[Stamp] = []
         self.requests: SimpleQueue[pb.ApplyStreamRequest | None] = SimpleQueue()
         self.trailers: dict[str, str] = {}
+        self.over: Callable[[], None] = lambda: None
         self.answers = streams.serve(lambda: self, iter(self.requests.get, None), self)  # type: ignore[arg-type]
 
-    def send(self, number: int) -> None:
+    def send(self, number: int, **fields: Any) -> None:
         """Send a command."""
-        one = pb.StreamedCommand(id=number, command=b"word")
+        one = pb.StreamedCommand(id=number, command=b"word", **fields)
         self.requests.put(pb.ApplyStreamRequest(commands=[one]))
 
     # what the stream asks of its context and of the node
@@ -36,7 +40,7 @@ class Call:
         return True
 
     def add_callback(self, callback: Callable[[], None]) -> None:
-        del callback
+        self.over = callback
 
     def send_initial_metadata(self, metadata: Sequence[tuple[str, str]]) -> None:
         assert metadata == self.greeting()
@@ -48,10 +52,17 @@ class Call:
         assert patience < 1.0  # or a caller looks elsewhere
         return (("tinyraft-leader-id", "b"),)
 
-    def propose(self, commands: Sequence[tuple[int, bytes]], answer: Callable[[Any], None]) -> None:
-        for number, _ in commands:
+    def propose(
+        self, commands: Sequence[tuple[int, bytes, Stamp]], answer: Callable[[Any], None]
+    ) -> None:
+        for number, _, stamped in commands:
+            self.stamps.append(stamped)
             self.proposed.append(number)
-            answer(SimpleNamespace(id=number, index=1, term=1, result=None, error=None))
+            answer(
+                SimpleNamespace(
+                    id=number, index=1, term=1, result=None, error=None, stages=(1, 2, 3)
+                )
+            )
 
 
 @pytest.fixture
@@ -85,3 +96,63 @@ def test_a_stream_that_opens_while_all_are_ended_ends_too(pool: ThreadPoolExecut
     assert [] == ended.result(DEADLINE)
     call.requests.put(None)
     assert "0" == call.trailers[TAKEN]
+
+
+def test_each_command_is_stamped_with_what_its_caller_says_of_it(pool: ThreadPoolExecutor) -> None:
+    """Without session or request id it is plain; who opens a session sends no command."""
+    call = Call(Streams(2, pool))
+    call.send(0)
+    call.send(1, opens_session=True)
+    call.send(2, session_index=7, session_term=3, sequence=5, answered_below=4)
+    call.send(3, request_id="order-1")
+    call.requests.put(None)
+    assert 4 == sum(len(message.answers) for message in call.answers)
+    numbered, named = Origin(7, 3, 5, 4), Origin(0, 0, 0, 0, "order-1")
+    assert [PLAIN, OPENS_SESSION, stamp(numbered), stamp(named)] == call.stamps
+
+
+@pytest.mark.parametrize(
+    ("fields", "outcome"),
+    [
+        pytest.param(
+            {"request_id": "x" * (LONGEST_REQUEST_ID + 1)},
+            pb.OUTCOME_COMMAND_TOO_LARGE,
+            id="a long request id",
+        ),
+        pytest.param(
+            {"session_index": 7, "sequence": MOST_IN_SESSION + 1},
+            pb.OUTCOME_OVERLOADED,
+            id="too many under way",
+        ),
+    ],
+)
+def test_what_a_session_can_not_hold_is_refused_alone(
+    pool: ThreadPoolExecutor, fields: dict[str, Any], outcome: int
+) -> None:
+    """Before anything is appended; its neighbour is proposed."""
+    call = Call(Streams(2, pool))
+    call.send(0, **fields)
+    call.send(1)
+    call.requests.put(None)
+    answers = [answer for message in call.answers for answer in message.answers]
+    assert {0: outcome, 1: pb.OUTCOME_APPLIED} == {a.id: a.outcome for a in answers}
+    assert [1] == call.proposed
+
+
+def test_who_reads_no_answers_is_not_read_from(
+    pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its commands wait on its own side; a stream that is over keeps nobody waiting."""
+    monkeypatch.setattr(caller_streams, "MOST_OWED", 2)
+    call = Call(Streams(2, pool))
+    call.send(0)
+    next(call.answers)
+    for number in range(1, 9):
+        call.send(number)
+    until(lambda: call.requests.qsize() == 6, what="the reader waits, with one in its hand")
+    assert [0, 1] == call.proposed
+    next(call.answers)
+    until(lambda: len(call.proposed) > 2, what="it goes on")
+    call.over()
+    call.requests.put(None)
+    pool.shutdown()

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 
 from tinyraft.cli.exits import Fault
-from tinyraft.cli.processes import NodeProcess, Processes
+from tinyraft.cli.processes import NO_SETTINGS, NodeProcess, Processes
 from tinyraft.cli.report import Talk
 from tinyraft.core.role import Role
 from tinyraft.core.status import Status
@@ -32,11 +32,13 @@ class PortLost(Exception):
 
 
 @contextmanager
-def cluster(count: int, directory: Path, talk: Talk) -> Iterator[list[NodeProcess]]:
+def cluster(
+    count: int, directory: Path, talk: Talk, *, settings: Mapping[str, str] = NO_SETTINGS
+) -> Iterator[list[NodeProcess]]:
     """Start *count* nodes that know each other; try again when a port was lost."""
     for _ in range(PORT_TRIES):
         began = monotonic()
-        with Processes(count, directory=directory) as processes:
+        with Processes(count, directory=directory, settings=settings) as processes:
             try:
                 wait_until_up(processes.nodes, deadline=began + UP_SECONDS)
             except PortLost:

@@ -267,6 +267,68 @@ def demo(nodes: int, words: Path | None, keep: Path | None, threads: int, as_jso
 
 
 @group.command()
+@click.option("--clients", type=click.IntRange(1, 256), default=16, show_default=True)
+@click.option(
+    "--seconds", type=click.FloatRange(1, 86400), default=60.0, show_default=True, metavar="S"
+)
+@click.option(
+    "--addresses",
+    metavar="ADDR,...",
+    default="",
+    help="Hammer these nodes, and compare them; nothing is killed. Else a cluster is started here.",
+)
+@click.option("--nodes", type=click.IntRange(1, 7), default=3, show_default=True)
+@click.option(
+    "--every",
+    type=click.FloatRange(1),
+    default=3.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds from one kill to the next; in between the leader is paused.",
+)
+@click.option("--seed", type=int, help="Strike at the same times as the run that printed it.")
+@click.option(
+    "--keep",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep data and logs in DIR, which must be empty.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def hammer(
+    clients: int,
+    seconds: float,
+    addresses: str,
+    nodes: int,
+    every: float,
+    seed: int | None,
+    keep: Path | None,
+    as_json: bool,
+) -> None:
+    """Let many clients write and read while leaders die, and check every answer.
+
+    Each client sends words that nobody else sends, and reads (linearizable) in between. The leader
+    is killed (SIGKILL) and started again, and frozen (SIGSTOP) in between. At the end no
+    acknowledged word may be missing, none may be there twice or in another place than was answered,
+    and no read may have missed what was acknowledged before it.
+
+    Nodes at --addresses must run `tinyraft serve tinyraft.cli.words:Words`.
+    """
+    from tinyraft.cli import hammer as verb
+
+    with faults():
+        verb.hammer(
+            clients=clients,
+            seconds=seconds,
+            seed=seed,
+            nodes=nodes,
+            addresses=addresses,
+            every=every,
+            keep=keep,
+            as_json=as_json,
+        )
+
+
+@group.command()
 @click.argument("directory", metavar="DIR", type=DIRECTORY)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def inspect(directory: Path, as_json: bool) -> None:

@@ -66,10 +66,10 @@ def read_words(path: Path | None) -> list[bytes]:
 
 
 @contextmanager
-def place(keep: Path | None, talk: Talk) -> Iterator[Path]:
+def place(keep: Path | None, talk: Talk, *, verb: str = "demo") -> Iterator[Path]:
     """Find a place for data and logs, which is kept when asked for, or when something failed."""
     if keep is None:
-        directory = Path(tempfile.mkdtemp(prefix="tinyraft-demo-"))
+        directory = Path(tempfile.mkdtemp(prefix=f"tinyraft-{verb}-"))
     else:
         directory = keep.resolve()
         directory.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise Fault("interrupted; the nodes were ended", code=INTERRUPTED) from None
+        raise Fault("interrupted; nothing is left running", code=INTERRUPTED) from None
     finally:
         signal.signal(signal.SIGTERM, before)
 

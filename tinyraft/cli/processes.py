@@ -1,4 +1,4 @@
-"""The demo's nodes: processes of `tinyraft serve` on this machine.
+"""The nodes of demo and hammer: processes of `tinyraft serve` on this machine.
 
 Law: none outlives its owner. Whoever holds `Processes` open ends them on the way out; if it is
 killed itself, the pipe that it holds to each node's standard input ends, and the node follows.
@@ -7,6 +7,7 @@ killed itself, the pipe that it holds to each node's standard input ends, and th
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from time import monotonic
+from types import MappingProxyType
 from typing import IO, Self
 
 from tinyraft.addresses import THIS_HOST, join_address
@@ -22,6 +24,8 @@ from tinyraft.cli.serve import LISTENS
 MODULE = "tinyraft.cli.words:Words"
 END_SECONDS = 8.0  # shutdown itself is bounded by about 6
 TAIL_LINES = 15
+
+NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 
 # What the caller's own environment must not say for the demo's nodes.
 OURS = (
@@ -38,8 +42,19 @@ OURS = (
 class NodeProcess:
     """One node, which may be killed and started again with the same environment."""
 
-    def __init__(self, name: str, address: str, *, directory: Path, join: str) -> None:
-        """Prepare the node *name*; without *join* it founds the cluster."""
+    def __init__(
+        self,
+        name: str,
+        address: str,
+        *,
+        directory: Path,
+        join: str,
+        settings: Mapping[str, str] = NO_SETTINGS,
+    ) -> None:
+        """Prepare the node *name*; without *join* it founds the cluster.
+
+        *settings* are variables that hold where the caller's environment has no others.
+        """
         self.name = name
         self.address = address
         self.log_path = directory / f"{name}.log"
@@ -50,6 +65,7 @@ class NodeProcess:
             "RAFT_DATA_DIR": str(directory / name),
             **way_in,
         }
+        self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
 
@@ -59,11 +75,13 @@ class NodeProcess:
             self._log_start = log.tell()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tinyraft", "serve", MODULE, "--with-parent"],
-                env=environment(os.environ) | self.environment,
+                env=environment({**self._settings, **os.environ}) | self.environment,
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C is for the demo, which then ends its nodes
+                # Ctrl-C is for us, who then end our nodes. A group, not a session: the system wakes
+                # and ends a frozen node of this session when its parent dies.
+                process_group=0,
             )
 
     @property
@@ -77,6 +95,16 @@ class NodeProcess:
         self._process.kill()
         self._process.wait()
         close(self._process.stdin)
+
+    def pause(self) -> None:
+        """Freeze it: its connections stay open, and nothing is answered."""
+        assert self._process is not None, "started before"
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on; without effect when it was not frozen."""
+        assert self._process is not None, "started before"
+        self._process.send_signal(signal.SIGCONT)
 
     def terminate(self) -> None:
         """Ask it to end."""
@@ -115,11 +143,19 @@ class NodeProcess:
 class Processes:
     """The nodes of one cluster. A context manager."""
 
-    def __init__(self, count: int, *, directory: Path) -> None:
+    def __init__(
+        self, count: int, *, directory: Path, settings: Mapping[str, str] = NO_SETTINGS
+    ) -> None:
         """Prepare *count* nodes; the first one founds the cluster, the others join it."""
         addresses = free_addresses(count)
         self.nodes = [
-            NodeProcess(f"n{i}", address, directory=directory, join=addresses[0] if i > 1 else "")
+            NodeProcess(
+                f"n{i}",
+                address,
+                directory=directory,
+                join=addresses[0] if i > 1 else "",
+                settings=settings,
+            )
             for i, address in enumerate(addresses, 1)
         ]
 

@@ -94,6 +94,9 @@ def to_json(node: Seen) -> dict[str, object]:
         "snapshot_index": said and said.snapshot_index,
         "ready": said and said.is_ready,
         "failed": said and said.failed,
+        "diverged": said and said.diverged,
+        "sessions": said and said.sessions,
+        "request_ids": said and said.request_ids,
         "removed": said and said.removed,
         "storage_full": said and said.storage_full,
     }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+SLICE = 10_000  # words in one answer
+
 
 class Words:
     """Appends every command; the answer is its position, counted from 1."""
@@ -32,5 +34,12 @@ class Words:
             at += length
 
     def query(self, request: bytes) -> bytes:
-        """Answer ``count`` with how many words there are, anything else with all, line by line."""
-        return b"%d" % len(self.words) if request == b"count" else b"\n".join(self.words)
+        """Answer ``count`` with how many words there are, anything else with words, line by line.
+
+        ``words`` are all of them, ``words 500`` at most `SLICE` behind the first 500.
+        """
+        if request == b"count":
+            return b"%d" % len(self.words)
+        _, _, behind = request.partition(b" ")
+        start, end = (int(behind), int(behind) + SLICE) if behind else (0, None)
+        return b"\n".join(self.words[start:end])

@@ -12,8 +12,8 @@ The bytes, little-endian:
     [flag 2: u16 length · request id in UTF-8] ·
     command
 
-Sessions, request ids, machine versions and digests have their room from the first day; nothing
-writes them yet.
+The optional parts say where a command comes from, so that it is applied once (6.3). Machine
+versions have their room from the first day; nothing writes them yet.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NewType, TypeAlias
+from typing import NamedTuple, NewType, TypeAlias
 
 Index: TypeAlias = int
 Term: TypeAlias = int
@@ -33,6 +33,8 @@ SESSION = struct.Struct("<QQQQ")
 REQUEST_ID = struct.Struct("<H")
 SESSION_FLAG = 1
 REQUEST_ID_FLAG = 2
+FLAGS_AT = 5  # in the header
+LONGEST_REQUEST_ID = 256
 LIMIT = 2**63  # indexes and terms above are damage or malice (pitfall 121)
 
 
@@ -43,7 +45,7 @@ class EntryKind(IntEnum):
     NOOP = 2
     CONFIGURATION = 3
     SESSION = 4
-    DIGEST = 5
+    DIGEST = 5  # a check: members compare what they have come to; see `check`
 
 
 KINDS = {int(kind): kind for kind in EntryKind}
@@ -69,16 +71,95 @@ class Entry:
         """The leader's clock when it appended this, in microseconds since 1970."""
         return int(HEADER.unpack_from(self.header)[6])
 
+    @property
+    def origin(self) -> Origin | None:
+        """Where the command comes from, if its entry says that."""
+        header = self.header
+        flags, at = header[FLAGS_AT], HEADER.size
+        if not flags:
+            return None
+        if flags == SESSION_FLAG:
+            return Origin(*SESSION.unpack_from(header, at))
+        session, request_id = (0, 0, 0, 0), ""
+        if flags & SESSION_FLAG:
+            session = SESSION.unpack_from(header, at)
+            at += SESSION.size
+        if flags & REQUEST_ID_FLAG:
+            request_id = self.header[at + REQUEST_ID.size :].decode(errors="surrogateescape")
+        return Origin(*session, request_id)
+
+
+class Origin(NamedTuple):
+    """Where a command comes from (6.3).
+
+    Attributes:
+        session_index: The entry that opened the caller's session; 0 for none.
+        session_term: That entry's term.
+        sequence: The caller's number for the command, from 1 on.
+        answered_below: The caller waits for no command of a lower number any more.
+        request_id: The program's own name for the command; "" for none.
+    """
+
+    session_index: Index
+    session_term: Term
+    sequence: int
+    answered_below: int
+    request_id: str = ""
+
+
+class Stamp(NamedTuple):
+    """The optional parts of an entry, encoded by whoever takes the command in.
+
+    With *opens_session* the entry is no command: it opens a session.
+    """
+
+    flags: int = 0
+    options: bytes = b""
+    opens_session: bool = False
+
+
+PLAIN = Stamp()
+OPENS_SESSION = Stamp(opens_session=True)
+
+
+def stamp(origin: Origin) -> Stamp:
+    """Encode where a command comes from.
+
+    Raises:
+        MalformedEntry: The request id is longer than `LONGEST_REQUEST_ID` bytes.
+    """
+    flags, options = 0, b""
+    if origin.session_index:
+        flags, options = SESSION_FLAG, SESSION.pack(*origin[:4])
+    if origin.request_id:
+        name = origin.request_id.encode(errors="surrogateescape")
+        if len(name) > LONGEST_REQUEST_ID:
+            raise MalformedEntry(
+                f"a request id of {len(name)} bytes; at most {LONGEST_REQUEST_ID} are kept"
+            )
+        flags, options = flags | REQUEST_ID_FLAG, options + REQUEST_ID.pack(len(name)) + name
+    return Stamp(flags, options)
+
 
 class MalformedEntry(ValueError):
     """Bytes that are no entry."""
 
 
 def make_entry(
-    *, index: Index, term: Term, kind: EntryKind, command: bytes, time_us: int = 0
+    *,
+    index: Index,
+    term: Term,
+    kind: EntryKind,
+    command: bytes,
+    time_us: int = 0,
+    stamp: Stamp = PLAIN,
 ) -> Entry:
     """Encode a new entry."""
-    header = HEADER.pack(HEADER.size - 4 + len(command), kind, 0, 0, index, term, time_us)
+    flags, options, opens_session = stamp
+    if opens_session:
+        kind = EntryKind.SESSION
+    size = HEADER.size - 4 + len(options) + len(command)
+    header = HEADER.pack(size, kind, flags, 0, index, term, time_us) + options
     return Entry(index, term, kind, header, command)
 
 

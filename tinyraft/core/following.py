@@ -59,7 +59,7 @@ class Following(State):
     def _step_heartbeat(self, request: Heartbeat, sender: NodeId) -> Reply:
         if self._hear_leader(request.term, sender):
             self._commit(min(request.commit_index, self.log.last_index))
-        return HeartbeatReply(term=self.term, round=request.round, is_full=self.is_full)
+        return HeartbeatReply(self.term, request.round, self.is_full, *self.check)
 
     def step_install(self, request: InstallSnapshot, sender: NodeId) -> Held[Reply] | Reply | None:
         """Take note of a piece of the leader's snapshot; None when its bytes are wanted."""
@@ -86,16 +86,23 @@ class Following(State):
         self.snapshot_index = max(self.snapshot_index, snapshot.index)
         return self._hold(InstallReply(self.term, match_index=snapshot.index))
 
-    def snapshot_at(self, index: Index, *, time_us: int = 0) -> Snapshot | None:
+    def snapshot_at(
+        self, index: Index, *, time_us: int = 0, digest: int | None = None
+    ) -> Snapshot | None:
         """Describe a snapshot of what was applied up to *index*; None when there is a newer one.
 
-        After a restart it is there before the module was given it. *time_us* is that entry's.
+        After a restart it is there before the module was given it. *time_us* is that entry's,
+        *digest* that of the outcomes up to it.
         """
         if not self.snapshot_index <= index <= self.commit_index:
             return None
         configuration_index, configuration = self.history.at(index)
         term = self.log.term_at(index)
-        return Snapshot(index, term, configuration, configuration_index, time_us)
+        return Snapshot(index, term, configuration, configuration_index, time_us, digest)
+
+    def checked(self, index: Index, digest: bytes) -> None:
+        """Learn what the check at *index* came to here: the leader is told with every heartbeat."""
+        self.check = (index, digest)
 
     def snapshot_taken(self, index: Index) -> None:
         """A snapshot up to *index* is on disk and was read back."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 from tinyraft.core.configuration import Change, Configuration, Promote, changed
 from tinyraft.core.effects import InSnapshot, OnDisk
-from tinyraft.core.entry import Entry, EntryKind, Index, NodeId, Term, make_entry
+from tinyraft.core.entry import PLAIN, Entry, EntryKind, Index, NodeId, Stamp, Term, make_entry
 from tinyraft.core.leadership import Leadership, Transfer
 from tinyraft.core.messages import AppendEntries, AppendReply, HeartbeatReply, InstallReply
 from tinyraft.core.quorum import has_quorum
@@ -39,8 +40,10 @@ class Proposed:
 class Leading(State):
     """A member in office."""
 
-    def propose(self, commands: Sequence[bytes], *, time_us: int) -> Proposed:
-        """Append *commands*, all or none.
+    def propose(
+        self, commands: Sequence[bytes], *, time_us: int, stamps: Sequence[Stamp] = ()
+    ) -> Proposed:
+        """Append *commands*, each with its stamp where there are any, all or none.
 
         Raises:
             NotLeader: Another member leads, or leadership is being handed over.
@@ -56,7 +59,16 @@ class Leading(State):
                 f"{self.me} has {pending} uncommitted commands of"
                 f" {leadership.uncommitted_bytes} bytes; try again a little later"
             )
-        return self._append(leadership, EntryKind.COMMAND, commands, time_us=time_us)
+        return self._append(leadership, EntryKind.COMMAND, commands, time_us=time_us, stamps=stamps)
+
+    def propose_check(self, command: bytes) -> Index:
+        """Append a check: where it is applied, members compare what they have; return its index.
+
+        Raises:
+            NotLeader: Another member leads, or leadership is being handed over.
+        """
+        leadership = self._open_leadership_or_refuse()
+        return self._append(leadership, EntryKind.DIGEST, [command]).first
 
     def read(self, read: object) -> None:
         """Begin a linearizable read (6.4); `Effects.reads` gives its index, or says it is lost.
@@ -132,8 +144,9 @@ class Leading(State):
     def become_reluctant(self) -> None:
         """The module failed here: give leadership away, and campaign after everybody else."""
         self.is_reluctant = True
-        if self.leadership is not None and self.leadership.best_successor() is not None:
-            self.transfer()
+        self._gave_way = self.ticks - RELUCTANCE * self.settings.election_ticks
+        if self.leadership is not None:
+            self._give_way(self.leadership)
 
     def disk_is_full(self, is_full: bool) -> None:  # it is the event
         """Learn that this disk is nearly full, or has room again."""
@@ -141,15 +154,17 @@ class Leading(State):
         self._gave_way = self.ticks - RELUCTANCE * self.settings.election_ticks
 
     def _give_way(self, leadership: Leadership) -> None:
-        """Hand leadership to a voter whose disk has room, when this one's is nearly full.
+        """Hand leadership over when the module failed here; or this disk is nearly full.
 
-        After a vain try the present leader stays for a while, so that members can still be changed.
+        Then to a voter whose disk has room. After a vain try the present leader stays for a while,
+        so that members can still be changed.
         """
         pause = RELUCTANCE * self.settings.election_ticks
-        if not self.is_full or leadership.transfer or self.ticks - self._gave_way < pause:
+        needs_to = self.is_full or self.is_reluctant
+        if not needs_to or leadership.transfer or self.ticks - self._gave_way < pause:
             return
         successor = leadership.best_successor()
-        if successor is not None and leadership.knows_room(successor):
+        if successor is not None and (self.is_reluctant or leadership.knows_room(successor)):
             self._gave_way = self.ticks
             self.transfer(successor)
 
@@ -192,12 +207,17 @@ class Leading(State):
         commands: Sequence[bytes],
         *,
         time_us: int = 0,
+        stamps: Sequence[Stamp] = (),
     ) -> Proposed:
         first, term = self.log.last_index + 1, self.term
         time_us = self._time_us = max(self._time_us, time_us)
         entries = [
-            make_entry(index=index, term=term, kind=kind, command=command, time_us=time_us)
-            for index, command in enumerate(commands, first)
+            make_entry(
+                index=index, term=term, kind=kind, command=command, time_us=time_us, stamp=stamp
+            )
+            for index, (command, stamp) in enumerate(
+                zip(commands, stamps or repeat(PLAIN), strict=bool(stamps)), first
+            )
         ]
         self.log.append(entries)
         leadership.proposed(entries)
@@ -248,6 +268,7 @@ class Leading(State):
         if progress is not None and reply.term == self.term:
             progress.active = True
             progress.is_full = reply.is_full
+            progress.check = (reply.check_index, reply.check_digest)
             progress.acked_round = max(progress.acked_round, reply.round)
 
     def _answer_install(self, reply: InstallReply, sender: NodeId) -> None:

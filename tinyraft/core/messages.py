@@ -85,11 +85,16 @@ class Heartbeat:
 
 @dataclass(slots=True)
 class HeartbeatReply:
-    """I follow, as of that round. Vouches for nothing on disk, and says if mine is nearly full."""
+    """I follow, as of that round. Vouches for nothing on disk, and says if mine is nearly full.
+
+    Beside it: what the module's outcomes up to the check at *check_index* came to; 0 for none.
+    """
 
     term: Term
     round: int
     is_full: bool = False
+    check_index: Index = 0
+    check_digest: bytes = b""
 
 
 @dataclass(slots=True)

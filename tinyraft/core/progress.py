@@ -23,6 +23,7 @@ class Progress:
         "_round_target",
         "acked_round",
         "active",
+        "check",
         "in_flight",
         "is_full",
         "match_index",
@@ -39,6 +40,7 @@ class Progress:
         self.active = True  # was heard since check-quorum last looked; new ones get a chance
         self.acked_round = 0
         self.is_full: bool | None = None  # its disk; unknown until it answers a heartbeat
+        self.check: tuple[Index, bytes] = (0, b"")  # its latest, and the digest there
         self._refusals = 0  # in a row
         self._refusals_below_match = 0  # likewise
         self._round_target, self._round_start = last_index, tick

@@ -59,14 +59,18 @@ class Raft(Voting, Following, Leading):
         if expired and self._may_campaign() and not self._disk_stalls() and self._dares():
             self._pre_campaign()
 
-    def overslept(self, ticks: int) -> None:
+    def overslept(self, ticks: int, *, by_module: bool = False) -> None:
         """The next tick comes *ticks* late. A follower's timer and lease don't count them.
+
+        Those that this node's own module computed don't tell that it is short of the processor: the
+        module is the same wherever leadership went.
 
         A leader makes its heartbeat due that fell into them. If they are an election timeout,
         another may have been elected: a majority has to be heard anew, soon.
         """
         settings = self.settings
-        self.wakefulness.overslept(ticks)
+        if not by_module:
+            self.wakefulness.overslept(ticks)
         if self.leadership is not None:
             self.leadership.overslept += ticks
             if ticks >= settings.election_ticks:

@@ -18,6 +18,7 @@ class Snapshot:
         configuration: The last one at or below *index*, the removed ids with it.
         configuration_index: Where its entry stood.
         time_us: The time of the entry *index*; no later entry may have an earlier one.
+        digest: Of the outcomes up to *index*, as the shell rolls it; None where it is unknown.
     """
 
     index: Index
@@ -25,3 +26,4 @@ class Snapshot:
     configuration: Configuration
     configuration_index: Index
     time_us: int = 0
+    digest: int | None = None

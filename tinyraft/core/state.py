@@ -91,6 +91,7 @@ class State:
         self.is_removed = me in self.committed_configuration.removed
         self.is_full = False  # its disk, nearly: it should not lead
         self._gave_way = 0  # when leadership was last offered for that reason, in ticks
+        self.check: tuple[Index, bytes] = (0, b"")  # for the leader: the shell's, opaque here
         self.ticks = 0
         self.candidacy: Candidacy | None = None
         self._timeout_now: NodeId | None = None

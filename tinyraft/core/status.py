@@ -32,6 +32,9 @@ class Status:
         removed: It was removed from the cluster: it takes no part, and only stale reads.
         snapshot_index: The last entry in its newest snapshot; 0 without one.
         first_index: The first entry that its log still has.
+        diverged: Its module came to something else than a majority's: it only replicates.
+        sessions: Callers whose answers it remembers (`docs/sessions.md` has the bounds).
+        request_ids: Request ids whose answers it remembers.
         storage_full: Why it takes no commands, and what to do; "" while its disk has room.
     """
 
@@ -54,3 +57,23 @@ class Status:
     storage_full: str = ""
     snapshot_index: Index = 0
     first_index: Index = 1
+    diverged: bool = False
+    sessions: int = 0
+    request_ids: int = 0
+
+
+@dataclass(slots=True, frozen=True)
+class Health:
+    """What a probe asks.
+
+    Attributes:
+        is_alive: It works: has not failed, is not removed, is not shutting down.
+        is_ready: It is alive, and has seen what a leader had committed.
+        leads: It is alive, and leads.
+        is_leaving: It is shutting down: nothing more will change.
+    """
+
+    is_alive: bool = False
+    is_ready: bool = False
+    leads: bool = False
+    is_leaving: bool = True

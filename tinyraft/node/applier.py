@@ -1,10 +1,11 @@
-"""Committed entries to the module, in order (dissertation 3.1, 5.1, 6.3).
+"""Committed entries to the module, in order, each command once (dissertation 3.1, 5.1, 6.3).
 
 Law: one thread, under the module mutex, never under the core's lock. `last_applied` moves before
-anybody is told an outcome, and a waiter that gave up changes nothing. What a module raises is an
-answer; this node's own trouble (memory, files) ends the applying, never skips an entry. What is
-not in the log any more comes from a snapshot, which replaces all that the module had; a snapshot
-that is not restored to its end ends the applying too.
+anybody is told an outcome, and a waiter that gave up changes nothing. A command that came before is
+answered from the sessions, and the module does not see it. What a module raises is an answer; this
+node's own trouble (memory, files) ends the applying, never skips an entry. What is not in the log
+any more comes from a snapshot, which replaces all that module and sessions had; a snapshot that is
+not restored to its end ends the applying too.
 """
 
 from __future__ import annotations
@@ -13,27 +14,33 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock
+from time import monotonic
 from typing import TypeVar
 
 from tinyraft.core.effects import InSnapshot
-from tinyraft.core.entry import Entry, EntryKind, Index
+from tinyraft.core.entry import Entry, EntryKind, Index, Term
+from tinyraft.core.sessions import Answer, Sessions
 from tinyraft.current import Applying, CurrentEntry
 from tinyraft.errors import (
     ModuleError,
     ModuleFailed,
     ReentrantCall,
     Rejected,
-    TinyraftError,
 )
 from tinyraft.logs import Log
 from tinyraft.module import Module
+from tinyraft.node.agreement import Agreement
 from tinyraft.node.bell import Bell
+from tinyraft.node.clock import CLOCK, Clock
+from tinyraft.node.stopwatch import Stopwatch
 from tinyraft.node.waiters import Waiters, in_snapshot, overtaken
+from tinyraft.storage.divergence import Divergence
 from tinyraft.storage.snapshots import Snapshots
 
 T = TypeVar("T")
 BATCH_BYTES = 1 << 20
 BATCH_ENTRIES = 64  # between two looks at the mutex, so that readers get their turn
+BATCH_SECONDS = 0.020  # likewise, of a slow module; and whoever waited for the first has his answer
 
 
 class Mutex:
@@ -102,19 +109,30 @@ class Applier:
         log: Log,
         applied: Callable[[], None] = lambda: None,
         cluster_id: Callable[[], str] = str,
+        term: Callable[[], Term] = lambda: 0,
+        clock: Clock = CLOCK,
+        rests_after: float = float("inf"),
     ) -> None:
         """Apply what *fetch(after, max_bytes)* gives, and tell *applied* behind each batch.
 
         *failed* is told when the module can't go on. From *cluster_id* comes what is chance to it.
+        *term* tells the present one. Behind a call of *rests_after* seconds the other threads get a
+        little time.
         """
         self.mutex = Mutex()
         self.last_applied: Index = 0
         self.bytes_applied = 0  # in this life
         self.failure: ModuleFailed | None = None
+        self.agreement = Agreement(module, term=term, log=log)
+        self.sessions = Sessions()  # guarded by the mutex
         self._module = module
-        self._apply: Callable[[bytes], object] = (
-            module.apply
-        )  # what users write may answer anything
+        self.stopwatch = Stopwatch(
+            module.apply,
+            index=lambda: self.last_applied + 1,
+            rests_after=rests_after,
+            clock=clock,
+        )
+        self._apply: Callable[[bytes], object] = self.stopwatch  # users' code may answer anything
         self._waiters = waiters
         self._fetched: list[Entry] = []  # and not yet applied
         self._fetch = fetch
@@ -185,8 +203,10 @@ class Applier:
             newest = self._shelf.newest  # now: what was so before the wait may be pruned
             assert newest is not None, "the log is only cut off behind a snapshot"
             index = newest.meta.index
+            records = self._shelf.sessions(newest)
             content = Content(self._shelf.read(newest))
             try:
+                self.sessions.restore(records)
                 restore: Callable[[Iterator[bytes]], object] = self._module.restore  # type: ignore[attr-defined]
                 restore(content)
             except BaseException as error:  # noqa: BLE001  # half a state is none
@@ -196,6 +216,7 @@ class Applier:
             if broken is None:
                 self.last_applied = index
                 self._entry, self._restored_time_us = None, newest.meta.time_us
+                self.agreement.restored(index, newest.meta.digest)
             else:
                 self.failure = ModuleFailed(
                     f"the module could not restore the snapshot {newest.path} of entry {index}:"
@@ -213,47 +234,82 @@ class Applier:
         self._applied()
 
     def apply(self, batch: list[Entry]) -> None:
-        """Apply *batch* and answer those who wait for it."""
-        outcomes: list[tuple[bytes | None, TinyraftError | None]] = []
+        """Apply *batch*, or the beginning of it, and answer those who wait for that."""
+        answers: list[Answer] = []
+        began, until = monotonic(), self.stopwatch.read() + BATCH_SECONDS
         with self.mutex.held(), self._applying:
             for entry in batch:
                 assert entry.index == self.last_applied + 1, "entries are applied in order, once"
-                outcome = self._apply_one(entry)
-                if self.failure is not None:
+                answer = self._apply_one(entry)
+                if answer is None:
                     break
                 self.last_applied = entry.index
                 self.bytes_applied += entry.size
-                outcomes.append(outcome)
-        applied = batch[: len(outcomes)]
-        for entry, outcome, at in zip(applied, outcomes, self._waiters.pop(applied), strict=True):
+                answers.append(answer)
+                self.agreement.applied(entry, answer.result, answer.error)
+                if self.agreement.divergence is not None:
+                    self.failure = self._diverged(self.agreement.divergence)
+                    break
+                if self.stopwatch.ended > until:
+                    break
+        applied, now = batch[: len(answers)], monotonic()
+        self._fetched[:0] = batch[len(answers) :]
+        if self.agreement.divergence is not None:
+            applied, answers = [], []  # what they came to is in doubt: who waits is told so
+        for entry, answer, at in zip(applied, answers, self._waiters.pop(applied), strict=True):
             for waiter in at or ():
                 if waiter.term == entry.term:
-                    waiter.resolve(*outcome)
+                    if answer.place == entry.index:
+                        waiter.committed_at, waiter.applied_at = began, now
+                    if answer.place:
+                        waiter.index, waiter.term = answer.place, answer.term
+                    waiter.resolve(answer.result, answer.error)
                 else:
                     waiter.resolve(None, overtaken(waiter, entry))
         self._applied()
         if self.failure is not None:
             self._failed(self.failure)
 
-    def _apply_one(self, entry: Entry) -> tuple[bytes | None, TinyraftError | None]:
+    def _apply_one(self, entry: Entry) -> Answer | None:
+        """Apply *entry*; None when this node's own trouble keeps it from that."""
         self._entry = entry
-        if entry.kind is not EntryKind.COMMAND:
-            return None, None
+        if entry.kind is EntryKind.COMMAND:
+            origin = entry.origin
+            if origin is None:
+                return self._ask_module(entry)
+            answer = self.sessions.find(origin, entry.command)
+            if answer is None:
+                answer = self._ask_module(entry)
+                if answer is not None:
+                    self.sessions.remember(origin, entry.command, answer)
+            return answer
+        if entry.kind is EntryKind.SESSION:
+            self.sessions.open(entry)
+        return Answer(entry.index, entry.term, None, None)
+
+    def _ask_module(self, entry: Entry) -> Answer | None:
+        index, term = entry.index, entry.term
         try:
             result = self._apply(entry.command)
         except Rejected as refusal:
-            return None, refusal
+            return Answer(index, term, None, refusal)
         except (MemoryError, OSError) as error:
-            return self._fail(entry, error)
+            self._fail(entry, error)
+            return None
         except Exception as error:  # noqa: BLE001  # an answer: one bad command must not kill a cluster
-            self._log.warning("module_error", index=entry.index, error=repr(error), exc_info=True)
-            return None, ModuleError(f"the module raised {error!r} at entry {entry.index}")
+            self._log.warning("module_error", index=index, error=repr(error), exc_info=True)
+            return Answer(
+                index, term, None, ModuleError(f"the module raised {error!r} at entry {index}")
+            )
         except BaseException as error:  # noqa: BLE001  # SystemExit and its like: not an answer
-            return self._fail(entry, error)
+            self._fail(entry, error)
+            return None
         if result is None or isinstance(result, bytes):
-            return result, None
+            return Answer(index, term, result, None)
         kind = type(result).__name__
-        return None, ModuleError(f"the module answered a {kind}, not bytes or None")
+        return Answer(
+            index, term, None, ModuleError(f"the module answered a {kind}, not bytes or None")
+        )
 
     @property
     def last_time_us(self) -> int:
@@ -273,13 +329,21 @@ class Applier:
             )
         return current
 
-    def _fail(self, entry: Entry, error: BaseException) -> tuple[None, None]:
+    def _fail(self, entry: Entry, error: BaseException) -> None:
         self.failure = ModuleFailed(
             f"the module failed at entry {entry.index} with {error!r}; this node applies nothing"
             " more: mend the cause and restart it"
         )
         self._log.error("module_failed", index=entry.index, error=repr(error), exc_info=True)
-        return None, None
+
+    def _diverged(self, divergence: Divergence) -> ModuleFailed:
+        self._log.error(
+            "module_diverged",
+            after=divergence.after,
+            until=divergence.until,
+            why=str(divergence),
+        )
+        return ModuleFailed(str(divergence))
 
     # --- the thread ---------------------------------------------------------------------------
 
@@ -291,6 +355,7 @@ class Applier:
                 self.restore()
             elif batch:
                 self.apply(batch)
+                self.stopwatch.rest()
             elif self.is_stopping:
                 return
             else:

@@ -13,10 +13,11 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any
 
-from tinyraft.core.entry import Index, Term
+from tinyraft.core.entry import Index, Stamp, Term
 from tinyraft.core.messages import Reply, Request
+from tinyraft.core.sessions import LIMITS
 from tinyraft.core.snapshot import Snapshot
-from tinyraft.core.status import Status
+from tinyraft.core.status import Health, Status
 from tinyraft.errors import (
     ApplyTimeout,
     CommandTooLarge,
@@ -43,7 +44,6 @@ from tinyraft.node.reading import Reading
 from tinyraft.node.waiters import Waiter
 from tinyraft.storage.data_dir import Identity
 from tinyraft.transport.envelope import Envelope, shown
-from tinyraft.transport.health import Health
 from tinyraft.transport.hosting import Outcome
 from tinyraft.transport.remote import Applied, Remote
 
@@ -55,9 +55,9 @@ class StreamedWaiter(Waiter):
 
     __slots__ = ("id",)
 
-    def __init__(self, number: int, on_done: Callable[[Any], None]) -> None:
+    def __init__(self, number: int, on_done: Callable[[Any], None], *, stamp: Stamp) -> None:
         """Answer *on_done* for the command *number*."""
-        super().__init__(on_done)
+        super().__init__(on_done, stamp=stamp)
         self.id = number
 
 
@@ -176,14 +176,17 @@ class Gate:
         return Applied(waiter.index, waiter.term, result)
 
     def propose(
-        self, commands: Sequence[tuple[int, bytes]], answer: Callable[[Outcome], None]
+        self, commands: Sequence[tuple[int, bytes, Stamp]], answer: Callable[[Outcome], None]
     ) -> None:
         """Propose numbered *commands*; *answer* is called for each, in any order."""
         waiters: list[StreamedWaiter] = []
         proposed: list[bytes] = []
-        for number, command in commands:
-            waiter = StreamedWaiter(number, answer)
-            if len(command) > self._max_command_bytes:
+        for number, command, stamp in commands:
+            waiter = StreamedWaiter(number, answer, stamp=stamp)
+            if stamp.opens_session:
+                waiters.append(waiter)
+                proposed.append(LIMITS)
+            elif len(command) > self._max_command_bytes:
                 waiter.resolve(None, self._too_large(command))
             else:
                 waiters.append(waiter)
@@ -238,10 +241,18 @@ class Gate:
         self.admit(envelope)
         return self.reading.index_here(timeout=timeout)
 
-    def query(self, request: bytes, *, current_in: float | None = None) -> tuple[bytes, Index]:
+    def query(
+        self,
+        request: bytes,
+        *,
+        current_in: float | None = None,
+        min_index: Index = 0,
+        timeout: float = 0.0,
+    ) -> tuple[bytes, Index]:
         """Ask the module's ``query`` under the mutex: as stale as this node is.
 
-        With *current_in* the answer is linearizable, found in so many seconds.
+        With *current_in* the answer is linearizable, found in so many seconds; with *min_index* it
+        has seen at least that entry, within *timeout* seconds.
 
         Raises:
             ReadFailed: The module has none, or it raised or answered something else than bytes.
@@ -259,6 +270,8 @@ class Gate:
 
         if current_in is not None:
             self.reading.make_current(timeout=current_in)
+        elif min_index:
+            self.reading.wait_applied(min_index, timeout=timeout)
         answer = self._node.read(ask)
         if not isinstance(answer, bytes):
             raise ReadFailed(f"the module's query answered a {type(answer).__name__}, not bytes")

@@ -28,23 +28,36 @@ class Inbox:
         self._max_commands = max_commands
         self._max_bytes = max_bytes
 
-    def put(self, commands: Sequence[bytes], waiters: Sequence[Waiter]) -> None:
-        """Add *commands*, all or none.
+    def put(self, commands: Sequence[bytes], waiters: Sequence[Waiter]) -> list[Waiter]:
+        """Add *commands* from the first on, as many as there is room for.
+
+        Who sends many at once would else never get in where the bound is lower than that.
+
+        Returns:
+            The waiters of those that were not added.
 
         Raises:
-            Overloaded: There is no room.
+            Overloaded: There is no room at all.
         """
-        size = sum(map(len, commands))
         with self._lock:
-            count = len(self._commands)
-            if count + len(commands) > self._max_commands or self._bytes >= self._max_bytes:
-                raise Overloaded(
-                    f"{count} commands of {self._bytes} bytes wait for the leader's log; try again"
-                    " a little later"
-                )
-            self._commands += commands
-            self._waiters += waiters
-            self._bytes += size
+            taken = 0
+            for command in commands:
+                if len(self._commands) >= self._max_commands or self._bytes >= self._max_bytes:
+                    break
+                self._commands.append(command)
+                self._bytes += len(command)
+                taken += 1
+            self._waiters += waiters[:taken]
+        if commands and not taken:
+            raise self.overloaded()
+        return list(waiters[taken:])
+
+    def overloaded(self) -> Overloaded:
+        """Make the error for a command that was not added."""
+        return Overloaded(
+            f"{len(self._commands)} commands of {self._bytes} bytes wait for the leader's log; try"
+            " again a little later"
+        )
 
     def take(self) -> tuple[list[bytes], list[Waiter]]:
         """Take everything."""

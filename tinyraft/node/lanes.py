@@ -108,8 +108,8 @@ class ControlLane(Lane):
         self.timeout = timeout
         self._monotonic = clock.monotonic
         self._silent_too_long = silent_too_long
-        self._heard_at = self._monotonic()
-        self._failures = 0
+        self._asked_at = self._silent_since = self._monotonic()
+        self._failures = 0  # in a row
 
     def next_request(self) -> Request | None:
         """Take what is due."""
@@ -120,20 +120,26 @@ class ControlLane(Lane):
             request = raft.next_control(self.peer)
 
         self._turn(event)
+        self._asked_at = self._monotonic()
         return request
 
     def deliver(self, reply: Reply | None) -> None:
-        """Hand a reply to the core, or note that none came."""
+        """Hand a reply to the core, or note that none came.
+
+        A silence begins with the first question that is not answered: when this node itself was
+        busy before, nobody was asked.
+        """
         if reply is None:
             self._failures += 1
             if self._failures == 1:
+                self._silent_since = self._asked_at
                 self._log.warning("peer_unreachable", peer=self.peer)
-            if self._monotonic() - self._heard_at > 2 * self.timeout:
+            if self._monotonic() - self._silent_since >= 2 * self.timeout:
                 self._silent_too_long()
             return
         if self._failures:
             self._log.info("peer_reachable", peer=self.peer, failures=self._failures)
-        self._failures, self._heard_at = 0, self._monotonic()
+        self._failures = 0
         self._turn(lambda raft: raft.answer(reply, sender=self.peer))
 
     def run(self) -> None:

@@ -34,9 +34,11 @@ from tinyraft.errors import (
 from tinyraft.logs import Log
 from tinyraft.module import Module
 from tinyraft.node.applier import Applier
+from tinyraft.node.backlog import Backlog
 from tinyraft.node.clock import CLOCK, Clock
 from tinyraft.node.inbox import Inbox
 from tinyraft.node.installer import Installer
+from tinyraft.node.judge import CHECK_SECONDS, Judge
 from tinyraft.node.lanes import APPEND_BYTES
 from tinyraft.node.loop import Launch, Part, Running, in_thread
 from tinyraft.node.observers import KnownLeader, Observers
@@ -46,9 +48,11 @@ from tinyraft.node.shipment import PIECE_BYTES, Shipments
 from tinyraft.node.sightings import Sightings
 from tinyraft.node.snapshotter import POLICY, Compacting, SnapshotPolicy, Snapshotter
 from tinyraft.node.space import ENDLESS, Room, Space
-from tinyraft.node.ticker import Ticker, tick_seconds
-from tinyraft.node.waiters import Waiter, Waiters
+from tinyraft.node.stopwatch import SlowModule
+from tinyraft.node.ticker import LATE_SECONDS, Ticker, tick_seconds
+from tinyraft.node.waiters import Waiter, Waiters, out_of_office
 from tinyraft.node.writer import Journal, Writer
+from tinyraft.storage.divergence import Divergence
 from tinyraft.storage.snapshots import Snapshots
 
 T = TypeVar("T")
@@ -64,6 +68,7 @@ WARNINGS = {
     "removed",
 }
 DEBUG = {"voted"}
+PATIENCE = 2  # timeouts that a command's fate is waited for on a node that leads no more
 
 
 class Store(Journal, Compacting, Protocol):
@@ -94,8 +99,14 @@ class Node:
         policy: SnapshotPolicy = POLICY,
         cluster_id: Callable[[], str] = str,
         room: Room = ENDLESS,
+        check_seconds: float = CHECK_SECONDS,
+        divergence: Divergence | None = None,
+        diverged: Callable[[Divergence], None] = lambda _: None,
     ) -> None:
-        """Put a node together; nothing runs before `start`."""
+        """Put a node together; nothing runs before `start`.
+
+        With a *divergence* of a former life its module is never asked. *diverged* notes one.
+        """
         self.me = raft.me
         self.failure: TinyraftError | None = None
         self._raft = raft
@@ -109,8 +120,14 @@ class Node:
         self.observers = Observers(self.known_leader, node=raft.me, log=log, died=self.died)
         self._configuration: Configuration | None = raft.configuration
         self._news = Condition()  # guards nothing; leaf: told when role, leader or members change
+        self._ticks_in_vain = 0
         self._batch_is_open = False  # something is uncommitted: what is proposed waits
         self._inbox = Inbox(
+            max_commands=raft.settings.max_pending_commands,
+            max_bytes=raft.settings.max_pending_bytes,
+        )
+        self._backlog = Backlog(
+            raft.me,
             max_commands=raft.settings.max_pending_commands,
             max_bytes=raft.settings.max_pending_bytes,
         )
@@ -127,8 +144,19 @@ class Node:
             log=log,
             applied=self._applied,
             cluster_id=cluster_id,
+            term=lambda: raft.term,
+            clock=clock,
+            rests_after=tick_seconds(election_timeout),
         )
-        shipments = Shipments(shelf, piece_bytes=piece_bytes)
+        self._slow_module = SlowModule(
+            self.applier.stopwatch, seconds=election_timeout / 2, log=log, clock=clock
+        )
+        self._judge = Judge(
+            self.applier.agreement, seconds=check_seconds, monotonic=clock.monotonic
+        )
+        self._told_check: Index = 0
+        self._diverged = diverged
+        self._shipments = shipments = Shipments(shelf, piece_bytes=piece_bytes)
         self.snapshotter = Snapshotter(
             module,
             applier=self.applier,
@@ -160,11 +188,20 @@ class Node:
             room, provide=self.writer.look_for_room, changed=self._disk_is_full, log=log
         )
         self._ticker = Ticker(
-            self._tick, seconds=tick_seconds(election_timeout), log=log, clock=clock
+            self._tick,
+            seconds=tick_seconds(election_timeout),
+            log=log,
+            clock=clock,
+            late_seconds=min(LATE_SECONDS, election_timeout / 2),
+            blame=self._slow_module.blame,
         )
         self._launch = launch
         self._clock = clock
         self._loops: dict[str, Running] = {}
+        if divergence is not None:
+            self.failure = self.applier.failure = ModuleFailed(str(divergence))
+            shipments.are_withheld = True
+            raft.become_reluctant()
 
     # --- visits to the core -------------------------------------------------------------------
 
@@ -180,10 +217,12 @@ class Node:
             with self._lock:
                 if self.failure is not None and self._is_out_of_service():
                     raise self.failure
+                led = self._raft.leadership is not None
                 result = event(self._raft)
                 refused = self._propose_waiting(self._raft)
                 effects = self._raft.take()
                 notices = self._dispatch(effects, rings_writer=rings_writer)
+                has_left = led and self._raft.leadership is None
         except TinyraftError:
             raise
         except Exception as error:
@@ -193,6 +232,8 @@ class Node:
             waiters, why = refused
             for waiter in waiters:
                 waiter.resolve(None, why)
+        if has_left:
+            self._forsake(self.waiters.pop_repeatable())
         if effects.reads:
             self.readers.answered(effects.reads)
         if notices:
@@ -233,9 +274,19 @@ class Node:
             self.observers.changed()
 
     def _applied(self) -> None:  # after each batch
+        self._tell_check()
         self.readers.applied(self.applier.last_applied)
         self.snapshotter.look()
         self.observers.changed()
+
+    def _tell_check(self) -> None:
+        """Let the leader know what the latest check came to here."""
+        checks = self.applier.agreement.checks
+        if checks and checks[-1].index != self._told_check:
+            latest = checks[-1]
+            self._told_check = latest.index
+            with suppress(TinyraftError):  # a node that has failed tells nobody
+                self.turn(lambda raft: raft.checked(latest.index, latest.digest))
 
     def _report(self, notices: Sequence[Notice]) -> None:
         for notice in notices:
@@ -267,23 +318,47 @@ class Node:
             self.died(threading.current_thread().name, error)
             raise
 
+    def _forsake(self, waiters: Sequence[Waiter]) -> None:
+        for waiter in waiters:
+            waiter.resolve(None, out_of_office(waiter, self.me))
+
     def _tick(self, overslept: int) -> None:
         configuration: Configuration | None = None
         moved = self.sightings.take_news()
+        by_module = bool(overslept) and self._slow_module.has_taken(
+            overslept * self._ticker.seconds
+        )
+        forsaken: list[Waiter] = []
 
         def event(raft: Raft) -> None:
             nonlocal configuration
             if overslept:
-                raft.overslept(overslept)
+                raft.overslept(overslept, by_module=by_module)
             raft.tick()
+            if self._waits_in_vain(raft):
+                forsaken.extend(self.waiters.pop_behind(raft.commit_index))
+            if self.failure is None and not self._stopping and not self.space.shortage:
+                self._judge.look(raft)
             configuration, self._configuration = self._configuration, None
             if moved:
                 configuration = raft.configuration
 
         self.turn(event)
+        self._slow_module.look()
+        self._forsake(forsaken)
         if configuration is not None:
             self._peers.reconcile(configuration, self._raft)
             self._peers.ring_all()
+
+    def _waits_in_vain(self, raft: Raft) -> bool:
+        """Tell whether somebody has waited for long, on a node that leads no more.
+
+        What becomes of an entry is often known soon after the office is lost, and certainty is
+        worth a wait; but this node may be cut off.
+        """
+        waits = raft.leadership is None and len(self.waiters) > 0
+        self._ticks_in_vain = self._ticks_in_vain + 1 if waits else 0
+        return self._ticks_in_vain > PATIENCE * raft.settings.election_ticks
 
     # --- what others ask of this node ---------------------------------------------------------
 
@@ -324,11 +399,16 @@ class Node:
         """Have *commands* appended, at once or with the next batch; each waiter gets its answer.
 
         Raises:
-            Overloaded: Too much waits already. Nothing will be appended.
+            Overloaded: Too much waits at the door already. Nothing will be appended. Where there is
+                room for some, that is the answer to the others.
             ReentrantCall: Called from inside the module.
         """
         self.applier.mutex.refuse_reentry()
-        self._inbox.put(commands, waiters)
+        refused = self._inbox.put(commands, waiters)
+        if refused:
+            why = self._inbox.overloaded()
+            for waiter in refused:
+                waiter.resolve(None, why)
         if self._is_out_of_service():
             self._refuse_inbox()
         elif not self._batch_is_open:
@@ -356,9 +436,15 @@ class Node:
         try:
             self._refuse_if_leaving(raft)
             self._refuse_if_full(raft)
-            proposed = raft.propose(commands, time_us=self._clock.time_ns() // 1000)
+            self._refuse_if_behind(raft)
+            stamps = [waiter.stamp for waiter in waiters]
+            now = self._clock.time_ns() // 1000
+            proposed = raft.propose(commands, time_us=now, stamps=stamps)
         except TinyraftError as error:
             return waiters, error
+        self._backlog.proposed(
+            first=proposed.first, count=len(commands), size=sum(map(len, commands))
+        )
         self.waiters.add(waiters, first=proposed.first, term=proposed.term)
         self._batch_is_open = True
         return None
@@ -375,6 +461,12 @@ class Node:
         shortage = self.space.shortage
         if shortage and raft.leadership is not None and raft.leadership.transfer is None:
             raise StorageFull(f"{self.me} takes no commands: {shortage}")
+
+    def _refuse_if_behind(self, raft: Raft) -> None:
+        """Refuse commands that would wait for too many others; all in the log are committed."""
+        if raft.leadership is not None:
+            seen = max(self.applier.last_applied, raft.snapshot_index)
+            self._backlog.refuse_if_long(committed=raft.commit_index, applied=seen)
 
     def _is_out_of_service(self) -> bool:
         return self.failure is not None and not isinstance(self.failure, ModuleFailed)
@@ -492,6 +584,7 @@ class Node:
     def status(self) -> Status:
         """Describe this node; the parts are of one moment."""
         applied = self.applier.last_applied
+        sessions, request_ids = self.applier.sessions.counts
         with self._lock:
             raft = self._raft
             commit, log = raft.commit_index, raft.log
@@ -520,6 +613,9 @@ class Node:
                 storage_full=self.space.shortage,
                 snapshot_index=raft.snapshot_index,
                 first_index=log.base_index + 1,
+                diverged=self._shipments.are_withheld,
+                sessions=sessions,
+                request_ids=request_ids,
             )
 
     def configuration(self) -> Configuration:
@@ -593,6 +689,8 @@ class Node:
         self._on_failure()
 
     def _module_failed(self, failure: ModuleFailed) -> None:
+        divergence = self.applier.agreement.divergence
+        self._shipments.are_withheld |= divergence is not None
         with self._lock:  # a disk that failed meanwhile stays the reason: that node is dead
             self.failure = self.failure or failure
         self.observers.changed(ends=True)
@@ -601,6 +699,15 @@ class Node:
             waiter.resolve(None, failure)
         self.readers.fail(failure)
         self._on_failure()
+        if divergence is not None:
+            self._note(divergence)
+
+    def _note(self, divergence: Divergence) -> None:
+        """Keep *divergence* over restarts; without that the next life finds it anew."""
+        try:
+            self._diverged(divergence)
+        except StorageError as error:
+            self._log.error("divergence_not_noted", why=str(error))
 
     def _disk_is_full(self, is_full: bool) -> None:  # a callback's
         try:

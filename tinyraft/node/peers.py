@@ -44,6 +44,10 @@ class Peer:
         self.control.stop()
         self.bulk.stop()
 
+    def has_ended(self) -> bool:
+        """Tell whether both threads have ended. Does not wait."""
+        return all([loop.join(0.0) for loop in self.loops])
+
 
 class Peers:
     """Every peer that the configuration in force names."""
@@ -90,6 +94,7 @@ class Peers:
                 peer.stop()
                 peer.link.close()
                 self._gone.append(peers.pop(node))
+        self._gone = [peer for peer in self._gone if not peer.has_ended()]  # members move for ever
         for node, address in wanted.items():
             if node not in peers:
                 peers[node] = self._open(node, address, raft)

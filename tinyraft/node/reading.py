@@ -105,6 +105,10 @@ class Reading:
             return waiter.index
         raise NoQuorum(f"no majority confirmed in {timeout:.3g} s that {self._node.me} leads")
 
+    def wait_applied(self, index: Index, *, timeout: float) -> None:
+        """Wait until the module has seen the entry *index*; raises as `make_current`."""
+        self._catch_up(index, deadline=monotonic() + timeout)
+
     def _catch_up(self, index: Index, *, deadline: float) -> None:
         waiter = Waiter()
         self._node.when_applied(index, waiter)

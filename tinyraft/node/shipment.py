@@ -2,7 +2,8 @@
 
 Law: one piece at a time, read from the file when its turn comes, so a snapshot of any size costs
 the memory of one piece. What is being sent is pinned: neither the file nor the log behind it goes
-while a follower waits for it, or it would have to begin again for ever (P53).
+while a follower waits for it, or it would have to begin again for ever (P53). A node whose module
+has diverged sends none: what it kept may be wrong already.
 """
 
 from __future__ import annotations
@@ -70,10 +71,15 @@ class Shipments:
         self._piece_bytes = piece_bytes
         self._lock = Lock()  # guards _open, and that what is pinned is still there; leaf
         self._open: list[Shipment] = []
+        self.are_withheld = False
 
     def begin(self, *, term: Term) -> Shipment:
-        """Pin the newest snapshot and get ready to send it."""
+        """Pin the newest snapshot and get ready to send it, in the name of *term*'s leader.
+
+        While they are withheld that is term 0, which everybody refuses.
+        """
         with self._lock:
+            term = 0 if self.are_withheld else term
             newest = self._shelf.newest
             assert newest is not None, "the log is only cut off behind a snapshot"
             shipment = Shipment(self._shelf, newest, term=term, piece_bytes=self._piece_bytes)

@@ -59,10 +59,11 @@ class Compacting(Protocol):
 
 @dataclass(slots=True)
 class Copy:
-    """The module's state at one index, still to be written."""
+    """The replicated state at one index, still to be written."""
 
     snapshot: Snapshot
     chunks: Iterable[bytes]
+    sessions: Iterable[bytes]
 
 
 class Snapshotter:
@@ -166,19 +167,28 @@ class Snapshotter:
         applier, make_copy = self._applier, self._copy
         if make_copy is None:
             raise ModuleError("the module has no snapshot(): the log is kept whole")
-        index, (chunks, time_us) = applier.copy(lambda: (make_copy(), applier.last_time_us))
+        index, (chunks, sessions, time_us, digest) = applier.copy(
+            lambda: (
+                make_copy(),
+                applier.sessions.snapshot(),
+                applier.last_time_us,
+                applier.agreement.state,
+            )
+        )
         self._index, self._bytes = index, applier.bytes_applied
-        snapshot = self._turn(lambda raft: raft.snapshot_at(index, time_us=time_us))
+        snapshot = self._turn(lambda raft: raft.snapshot_at(index, time_us=time_us, digest=digest))
         if snapshot is None:
             return None
         if not index:
             raise NotStarted("nothing was applied yet, there is nothing to be kept; try again")
-        return Copy(snapshot, chunks)
+        return Copy(snapshot, chunks, sessions)
 
     def write(self, copy: Copy) -> SnapshotFile:
         """Put *copy* on disk: the blocking call."""
         chunks = self._while_running(only_bytes(copy.chunks))
-        return self._shelf.write(copy.snapshot, chunks, cluster_id=self._cluster_id())
+        return self._shelf.write(
+            copy.snapshot, chunks, cluster_id=self._cluster_id(), sessions=copy.sessions
+        )
 
     def _while_running(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         for chunk in chunks:

@@ -25,9 +25,16 @@ class Ticker:
     """Calls *tick* again and again, with the number of ticks that were slept through."""
 
     def __init__(
-        self, tick: Callable[[int], None], *, seconds: float, log: Log, clock: Clock = CLOCK
+        self,
+        tick: Callable[[int], None],
+        *,
+        seconds: float,
+        log: Log,
+        clock: Clock = CLOCK,
+        late_seconds: float = LATE_SECONDS,
+        blame: Callable[[float], dict[str, object]] = lambda _late: {},
     ) -> None:
-        """Tick every *seconds*."""
+        """Tick every *seconds*; warn of *late_seconds*, with what *blame* has to say of them."""
         self._tick = tick
         self.seconds = seconds
         self._log = log
@@ -36,6 +43,9 @@ class Ticker:
         self._warned_at = float("-inf")
         self._late = 0  # wake-ups since the last warning
         self._latest = 0.0  # of those
+        self._why: dict[str, object] = {}  # it was so late
+        self._late_seconds = late_seconds
+        self._blame = blame
 
     def run(self) -> None:
         """Tick until stopped."""
@@ -47,17 +57,20 @@ class Ticker:
 
     def wake(self, late: float) -> None:
         """Let one tick pass, which comes *late* seconds late."""
-        if late > LATE_SECONDS:
+        if late > self._late_seconds:
             self._warn(late)
         self._tick(max(0, int(late / self.seconds)))
 
     def _warn(self, late: float) -> None:
         """Tell what an operator should know of, but not again and again."""
-        self._late, self._latest = self._late + 1, max(self._latest, late)
+        self._late += 1
+        if late > self._latest:
+            self._latest, self._why = late, self._blame(late)
         now = self._monotonic()
         if now - self._warned_at >= WARN_SECONDS:
-            self._log.warning("wake_up_late", seconds=round(self._latest, 3), times=self._late)
-            self._warned_at, self._late, self._latest = now, 0, 0.0
+            seconds = round(self._latest, 3)
+            self._log.warning("wake_up_late", seconds=seconds, times=self._late, **self._why)
+            self._warned_at, self._late, self._latest, self._why = now, 0, 0.0, {}
 
     @property
     def is_stopping(self) -> bool:

@@ -8,19 +8,38 @@ applied" only when a different entry is committed in its place.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from threading import Lock
+from time import monotonic
 
-from tinyraft.core.entry import Entry, Index, Term
+from tinyraft.core.entry import PLAIN, Entry, Index, NodeId, Stamp, Term
 from tinyraft.errors import ApplyTimeout, LeadershipLost, NotLeader, TinyraftError
 
 
 class Waiter:
     """One proposed command. Waited for by one thread, or answered by a call of *on_done*."""
 
-    __slots__ = ("_done", "_on_done", "error", "index", "result", "term")
+    __slots__ = (
+        "_done",
+        "_on_done",
+        "appended_at",
+        "applied_at",
+        "arrived_at",
+        "committed_at",
+        "error",
+        "index",
+        "result",
+        "stamp",
+        "term",
+    )
 
-    def __init__(self, on_done: Callable[[Waiter], None] | None = None) -> None:
-        """Begin without an answer."""
+    def __init__(
+        self, on_done: Callable[[Waiter], None] | None = None, *, stamp: Stamp = PLAIN
+    ) -> None:
+        """Begin without an answer; the entry carries *stamp*."""
+        self.stamp = stamp
+        self.arrived_at = monotonic()  # this and the following tell, and decide nothing
+        self.appended_at = self.committed_at = self.applied_at = 0.0
         self.index: Index = 0
         self.term: Term = 0
         self.result: bytes | None = None
@@ -35,6 +54,15 @@ class Waiter:
         self._done.release()
         if self._on_done is not None:
             self._on_done(self)
+
+    @property
+    def stages(self) -> tuple[int, int, int]:
+        """Microseconds that the command waited, was replicated and was applied; else zeros."""
+        if not self.applied_at:
+            return 0, 0, 0
+        at = (self.arrived_at, self.appended_at, self.committed_at, self.applied_at)
+        waited, replicated, applied = (max(0, int((b - a) * 1e6)) for a, b in pairwise(at))
+        return waited, replicated, applied
 
     def wait(self, timeout: float | None) -> bytes | None:
         """Block for the answer.
@@ -63,9 +91,10 @@ class Waiters:
 
     def add(self, waiters: Sequence[Waiter], *, first: Index, term: Term) -> None:
         """Let *waiters* wait for consecutive entries. Called under the core's lock."""
+        now = monotonic()
         with self._lock:
             for index, waiter in enumerate(waiters, first):
-                waiter.index, waiter.term = index, term
+                waiter.index, waiter.term, waiter.appended_at = index, term, now
                 self._by_index.setdefault(index, []).append(waiter)
 
     def discard(self, waiter: Waiter) -> None:
@@ -88,6 +117,27 @@ class Waiters:
             places = [place for place in self._by_index if place <= index]
             return [waiter for place in places for waiter in self._by_index.pop(place)]
 
+    def pop_repeatable(self) -> list[Waiter]:
+        """Take out those whose callers may safely ask another node: their commands have a number.
+
+        The others are better off waiting to see what is committed in their places.
+        """
+        with self._lock:
+            everybody = [waiter for at in self._by_index.values() for waiter in at]
+            found = [waiter for waiter in everybody if waiter.stamp is not PLAIN]
+            for waiter in found:
+                at = self._by_index[waiter.index]
+                at.remove(waiter)
+                if not at:
+                    del self._by_index[waiter.index]
+        return found
+
+    def pop_behind(self, index: Index) -> list[Waiter]:
+        """Take out everybody whose place is behind *index*."""
+        with self._lock:
+            places = [place for place in self._by_index if place > index]
+            return [waiter for place in places for waiter in self._by_index.pop(place)]
+
     def pop_all(self) -> list[Waiter]:
         """Take everybody out."""
         with self._lock:
@@ -106,6 +156,14 @@ def overtaken(waiter: Waiter, entry: Entry) -> NotLeader:
         f"leadership changed: entry {waiter.index} of term {waiter.term} was replaced by one of"
         f" term {entry.term}; the command has no effect",
         term=entry.term,
+    )
+
+
+def out_of_office(waiter: Waiter, me: NodeId) -> LeadershipLost:
+    """Make the error for a command whose outcome *me*, who leads no more, may never learn."""
+    return LeadershipLost(
+        f"{me} lost its leadership after it had appended entry {waiter.index} of term"
+        f" {waiter.term}; the command may be applied"
     )
 
 

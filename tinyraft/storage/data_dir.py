@@ -4,7 +4,8 @@ Law: nobody reads or writes the directory without its lock, which lives as long 
 is not inherited by a fork. An identity is minted for an empty directory, never over an old log.
 
 What is in it: `LOCK` (its holder's process id), `identity` (text: a line of JSON, then one with its
-checksum), `wal/` (see `wal`), `snapshots/` (see `snapshots`).
+checksum), `wal/` (see `wal`), `snapshots/` (see `snapshots`), and where it is so `diverged` (see
+`divergence`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from zlib import crc32
 from tinyraft.core.entry import NodeId
 from tinyraft.errors import DataDirLocked, FormatTooNew
 from tinyraft.storage.disk import Disk, File, failures
+from tinyraft.storage.replacing import replace_file
 from tinyraft.storage.segment import refuse, segment_number
 from tinyraft.storage.snapshot_file import parse_name
 
@@ -29,7 +31,6 @@ LOCK = "LOCK"
 IDENTITY = "identity"
 WAL = "wal"
 SNAPSHOTS = "snapshots"
-TEMPORARY = IDENTITY + ".tmp"
 MAX_IDENTITY_BYTES = 64 * 1024
 MAX_ID = 2**64
 
@@ -154,7 +155,7 @@ class DataDir:
             assert old.cluster_id in ("", identity.cluster_id), f"{old} can't become {identity}"
             assert old.recovery_epoch <= identity.recovery_epoch, f"{old} is newer than {identity}"
         with failures(self.path):
-            self._write_identity(encode_identity(identity))
+            replace_file(self._disk, self.path / IDENTITY, encode_identity(identity))
         self.identity = identity
 
     def close(self) -> None:
@@ -195,19 +196,6 @@ class DataDir:
 
     def _names(self, directory: Path) -> list[str]:
         return self._disk.names(directory) if self._disk.exists(directory) else []
-
-    def _write_identity(self, data: bytes) -> None:
-        temporary = self.path / TEMPORARY
-        if self._disk.exists(temporary):
-            self._disk.unlink(temporary)
-        file = self._disk.create(temporary)
-        try:
-            file.pwrite(data, 0)
-            file.sync()
-        finally:
-            file.close()
-        self._disk.rename(temporary, self.path / IDENTITY)
-        self._disk.sync_dir(self.path)
 
 
 def take_lock(disk: Disk, path: Path) -> File:

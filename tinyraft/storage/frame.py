@@ -39,7 +39,7 @@ WINDOW_BYTES = 128 * 1024  # what is read at once where a whole file would be to
 class FrameKind(IntEnum):
     """What a frame says: up to 5 in a log, then in a snapshot.
 
-    None is 0: zeros on disk are never a frame. Nothing writes sessions yet; 10 to 15 are kept free.
+    None is 0: zeros on disk are never a frame. 10 to 15 are kept free.
     """
 
     SEGMENT_HEADER = 1

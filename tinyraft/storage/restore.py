@@ -86,10 +86,11 @@ def restore(
             )
         identity = new_identity(node_id, cluster_id=str(uuid.uuid4()))
         me = Member(node_id, address, True, False, identity.incarnation)
-        index, term = header.meta.index, header.meta.term
-        meta = Snapshot(index, term, Configuration((me,)), index, header.meta.time_us)
+        index, term, old = header.meta.index, header.meta.term, header.meta
+        meta = Snapshot(index, term, Configuration((me,)), index, old.time_us, old.digest)
         shelf = Snapshots.open(disk, data_dir.snapshots_directory)
-        shelf.write(meta, reader.chunks(), cluster_id=identity.cluster_id)
+        sessions = reader.sessions()  # its request ids hold in the new cluster, too
+        shelf.write(meta, reader.chunks(), cluster_id=identity.cluster_id, sessions=sessions)
         begin_log(disk, data_dir, meta, identity=identity, segment_bytes=segment_bytes)
         data_dir.save_identity(identity)
     finally:

@@ -3,16 +3,18 @@
 Law: a file counts only as a whole. The header says which snapshot it is, the last frame how many
 chunks and bytes came before it, and every byte is covered by a checksum that starts from the
 snapshot's own id; so a file that is cut, mixed from two, renamed or flipped is no snapshot. What is
-kept for later is refused as newer, never skipped.
+not known is refused as newer, never skipped.
 
-    header · chunk · chunk · … · end
+    header · sessions · … · chunk · chunk · … · end
 
 The header's body is JSON: format_version, id, cluster_id, index, term, configuration (as in its
-entry), configuration_index, time_us (of the entry index; 0 where it is missing), machine_version;
-fields that are not known are passed over. A chunk's
-body is a part of what the module gave, at most 256 KiB. The end's body is u64 chunks · u64 bytes
-in them. The header's frame has a seed of the index alone, since a reader learns the id from it; the
-id, of 63 random bits, is made with the file: two nodes' snapshots of one index may differ.
+entry), configuration_index, time_us (of the entry index; 0 where it is missing), digest (of the
+outcomes up to that entry; null or missing where it is unknown), machine_version; fields that are
+not known are passed over. The body of sessions is whole records of `core.sessions`,
+a line each. A chunk's body is a part of what the module gave, at most 256 KiB. The end's body is
+u64 frames between header and end · u64 bytes in them. The header's frame has a seed of the index
+alone, since a reader learns the id from it; the id, of 63 random bits, is made with the file: two
+nodes' snapshots of one index may differ.
 """
 
 from __future__ import annotations
@@ -96,6 +98,7 @@ class Header:
             "configuration": meta.configuration.encode().decode(),
             "configuration_index": meta.configuration_index,
             "time_us": meta.time_us,
+            "digest": meta.digest,
             "machine_version": 0,
         }
         return json.dumps(fields, separators=(",", ":")).encode()
@@ -134,12 +137,17 @@ def decode_header(body: bytes) -> Header:
             )
         names = fields["cluster_id"], fields["configuration"]
         keys = ("id", "index", "term", "configuration_index", "machine_version")
-        numbers = [*(fields[key] for key in keys), fields.get("time_us", 0)]
+        digest = fields.get("digest")
+        numbers = [
+            *(fields[key] for key in keys),
+            fields.get("time_us", 0),
+            0 if digest is None else digest,
+        ]
         if not all(type(number) is int and 0 <= number < LIMIT for number in numbers):
             raise ValueError("a number is out of its range")
         if not all(isinstance(name, str) for name in names):
             raise TypeError("a text is none")
-        id, index, term, configuration_index, machine_version, time_us = numbers
+        id, index, term, configuration_index, machine_version, time_us, _ = numbers
         configuration = Configuration.decode(names[1].encode())
     except (ValueError, TypeError, KeyError, MalformedEntry, RecursionError) as error:
         raise BadSnapshot(f"its header is not ours: {error!r}", offset=0) from error
@@ -147,7 +155,7 @@ def decode_header(body: bytes) -> Header:
         raise BadSnapshot(f"its header contradicts itself: {body[:200]!r}", offset=0)
     if machine_version:
         raise FormatTooNew(f"a snapshot for the machine version {machine_version}; I know only 0")
-    meta = Snapshot(index, term, configuration, configuration_index, time_us)
+    meta = Snapshot(index, term, configuration, configuration_index, time_us, digest)
     return Header(id, names[0], meta)
 
 
@@ -166,6 +174,20 @@ def recut(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield bytes(rest)
 
 
+def in_frames(records: Iterable[bytes]) -> Iterator[bytes]:
+    """Put records of sessions together, lines that fill a frame."""
+    lines: list[bytes] = []
+    size = 0
+    for record in records:
+        lines.append(record)
+        size += len(record) + 1
+        if size >= CHUNK_BYTES:
+            yield b"\n".join(lines)
+            lines, size = [], 0
+    if lines:
+        yield b"\n".join(lines)
+
+
 class FrameWriter:
     """Puts frames behind each other into a new file."""
 
@@ -180,11 +202,11 @@ class FrameWriter:
         self._add(FrameKind.SNAPSHOT_HEADER, header.encode(), seed=frame_seed(index=index, id=0))
         self._seed = frame_seed(index=index, id=header.id)
 
-    def add(self, chunk: bytes) -> None:
-        """Write one chunk."""
+    def add(self, chunk: bytes, kind: FrameKind = FrameKind.SNAPSHOT_CHUNK) -> None:
+        """Write one chunk, or records of sessions before the first one."""
         self._chunks += 1
         self._bytes += len(chunk)
-        self._add(FrameKind.SNAPSHOT_CHUNK, chunk, seed=self._seed)
+        self._add(kind, chunk, seed=self._seed)
 
     def finish(self) -> None:
         """Write the end, and sync."""
@@ -220,6 +242,23 @@ class FrameReader:
         self.header = decode_header(body)
         if self.header.meta.index != index:
             raise BadSnapshot(f"the header says index {self.header.meta.index}", offset=0)
+        self._seed = frame_seed(index=index, id=self.header.id)
+        self._count = self._bytes = 0  # of what was read between header and end
+
+    def sessions(self) -> list[bytes]:
+        """Read the records of sessions, if the module's chunks were not begun yet.
+
+        Raises: As `chunks`.
+        """
+        records: list[bytes] = []
+        while True:
+            start = self._at
+            frame, body = self._next(self._seed)
+            if frame.kind != FrameKind.SNAPSHOT_SESSIONS:
+                self._at = start
+                return records
+            self._count, self._bytes = self._count + 1, self._bytes + len(body)
+            records += body.splitlines()
 
     def chunks(self) -> Iterator[bytes]:
         """Read what the module gave, chunk by chunk; the end only comes for a whole file.
@@ -229,11 +268,10 @@ class FrameReader:
             FormatTooNew: A newer tinyraft wrote it.
             OSError: The disk failed.
         """
-        seed = frame_seed(index=self.header.meta.index, id=self.header.id)
-        count = total = 0
+        self.sessions()
         while True:
             start = self._at
-            frame, body = self._next(seed)
+            frame, body = self._next(self._seed)
             if frame.kind == FrameKind.SNAPSHOT_END:
                 break
             if frame.kind != FrameKind.SNAPSHOT_CHUNK:
@@ -241,10 +279,11 @@ class FrameReader:
                     f"a snapshot with a frame of kind {frame.kind} at byte {start}; its checksums "
                     "are right, so a newer tinyraft wrote it: install that one"
                 )
-            count, total = count + 1, total + len(body)
+            self._count, self._bytes = self._count + 1, self._bytes + len(body)
             yield body
-        if body != END.pack(count, total):
-            raise BadSnapshot(f"{count} chunks of {total} bytes are not all", offset=start)
+        if body != END.pack(self._count, self._bytes):
+            count = f"{self._count} frames of {self._bytes} bytes"
+            raise BadSnapshot(f"{count} are not all", offset=start)
         if self._at != self.size:
             raise BadSnapshot(f"{self.size - self._at} bytes follow its end", offset=self._at)
 

@@ -23,6 +23,7 @@ from tinyraft.core.entry import Index, Term
 from tinyraft.core.snapshot import Snapshot
 from tinyraft.errors import FormatTooNew
 from tinyraft.storage.disk import Disk, File, failures
+from tinyraft.storage.frame import FrameKind
 from tinyraft.storage.segment import refuse
 from tinyraft.storage.snapshot_file import (
     SYNC_BYTES,
@@ -32,6 +33,7 @@ from tinyraft.storage.snapshot_file import (
     FrameWriter,
     Header,
     SnapshotFile,
+    in_frames,
     parse_name,
     recut,
     snapshot_name,
@@ -93,13 +95,21 @@ class Snapshots:
         """All that are sound, oldest first."""
         return self._kept
 
-    def write(self, meta: Snapshot, chunks: Iterable[bytes], *, cluster_id: str) -> SnapshotFile:
+    def write(
+        self,
+        meta: Snapshot,
+        chunks: Iterable[bytes],
+        *,
+        cluster_id: str,
+        sessions: Iterable[bytes] = (),
+    ) -> SnapshotFile:
         """Write a snapshot of what a module gave; blocks until it is on disk and was read back.
 
         Args:
             meta: What it stands for.
             chunks: The module's bytes, in parts of any size. What it raises comes out as it is.
             cluster_id: Whose it is.
+            sessions: The records of sessions, without line ends.
 
         Raises:
             StorageFailed: The disk failed; the `OSError` is its ``__cause__``. Nothing is left
@@ -114,6 +124,9 @@ class Snapshots:
             undo.callback(self._forget, file, temporary)
             with harmless(temporary):
                 writer = FrameWriter(file, header)
+            for records in in_frames(sessions):
+                with harmless(temporary):
+                    writer.add(records, FrameKind.SNAPSHOT_SESSIONS)
             for chunk in recut(chunks):
                 with harmless(temporary):
                     writer.add(chunk)
@@ -189,6 +202,16 @@ class Snapshots:
             FormatTooNew: A newer tinyraft wrote it.
             StorageFailed: The disk failed, or the file was pruned before the first chunk.
         """
+        with self._reading(snapshot) as reader:
+            yield from reader.chunks()
+
+    def sessions(self, snapshot: SnapshotFile) -> list[bytes]:
+        """Read the records of sessions in it; raises as `read`."""
+        with self._reading(snapshot) as reader:
+            return reader.sessions()
+
+    @contextmanager
+    def _reading(self, snapshot: SnapshotFile) -> Iterator[FrameReader]:
         path = snapshot.path
         with failures(path):
             file = self._disk.open(path)
@@ -196,7 +219,7 @@ class Snapshots:
                 reader = FrameReader(file, index=snapshot.meta.index)
                 if reader.header.id != snapshot.id:
                     raise BadSnapshot(f"its id is {reader.header.id:x}", offset=0)
-                yield from reader.chunks()
+                yield reader
             except BadSnapshot as bad:
                 refuse(f"the snapshot can't be read: {bad}", path=path, offset=bad.offset)
             finally:

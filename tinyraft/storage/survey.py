@@ -18,6 +18,7 @@ from tinyraft.core.snapshot import Snapshot
 from tinyraft.errors import RepairRefused
 from tinyraft.storage.data_dir import DataDir, Identity, is_sound
 from tinyraft.storage.disk import Disk, failures
+from tinyraft.storage.divergence import read_divergence
 from tinyraft.storage.recovery import Recovered, recover
 from tinyraft.storage.segment import refuse, segment_name, segment_number
 from tinyraft.storage.snapshots import Snapshots
@@ -140,6 +141,7 @@ def examine(disk: Disk, data_dir: DataDir) -> Findings:
             )
         newest = max((file.meta for file in shelf.kept), key=lambda m: m.index, default=None)
         recovered = read_log(disk, data_dir, newest, log_id=identity.incarnation >> 1 | 1)
+        divergence = read_divergence(disk, data_dir.path)
     terms, hard_state = recovered.terms, recovered.hard_state
     last_index, last_term = terms.last_index, terms.last_term
     if newest is not None and terms.at(newest.index) != newest.term:
@@ -147,6 +149,8 @@ def examine(disk: Disk, data_dir: DataDir) -> Findings:
         recovered.configurations.clear()
     index, configuration = configuration_of(recovered, newest)
     notes = [f"{n.name} {dict(n.facts)}" for n in (*shelf.notices, *recovered.notices)]
+    if divergence is not None:
+        notes.append(f"diverged: {divergence}")
     return Findings(
         path=str(data_dir.path),
         identity=identity,

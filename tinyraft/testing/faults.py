@@ -326,6 +326,12 @@ def module(world: World, fault: Fault, member: SimMember) -> None:
         later(world, fault, lambda: restart(world, member))
 
 
+def differ(world: World, fault: Fault, member: SimMember) -> None:
+    """A module comes to something else than the others', once: in an answer, or unseen."""
+    del world
+    member.differs = "answer" if fault.amount < 0.5 else "state"
+
+
 def slow_module(world: World, fault: Fault, member: SimMember) -> None:
     """A module takes long."""
     member.slow_module = 1 + 500 * fault.amount**2
@@ -429,6 +435,7 @@ FAULTS: dict[str, Callable[[World, Fault, SimMember], None]] = {
     "disk filled": disk_filled,
     "flip": flip,
     "module": module,
+    "differ": differ,
     "slow module": slow_module,
     "transfer": transfer,
     "resign": resign,

@@ -14,7 +14,7 @@ from tinyraft.core.effects import HardState, Held, Write
 from tinyraft.core.entry import Entry, NodeId
 from tinyraft.core.messages import Reply, Request
 from tinyraft.core.raft import Raft, Settings
-from tinyraft.errors import CorruptLog, StorageError, TinyraftError
+from tinyraft.errors import CorruptLog, ModuleFailed, StorageError, TinyraftError
 from tinyraft.logs import Log
 from tinyraft.node.bell import Bell
 from tinyraft.node.clock import Clock
@@ -22,6 +22,7 @@ from tinyraft.node.loop import Died, Part, Running
 from tinyraft.node.node import Node
 from tinyraft.node.snapshotter import SnapshotPolicy
 from tinyraft.node.space import Room
+from tinyraft.storage.divergence import Divergence, note_divergence, read_divergence
 from tinyraft.storage.recovery import Recovered
 from tinyraft.storage.snapshots import Snapshots
 from tinyraft.storage.wal import Wal
@@ -32,6 +33,7 @@ from tinyraft.testing.surroundings import Surroundings
 
 DIRECTORY = Path("/wal")
 SHELF = Path("/snapshots")
+ROOT = Path("/")
 RESERVE_BYTES = 1 << 20
 
 
@@ -101,6 +103,11 @@ class SimMember:
         self.is_flipped = False  # somebody damaged what it had synced
         self.fails_module = False  # at the next command
         self.has_trouble = False  # its disk or its module was told to fail
+        self.differs = ""  # at one of the next commands: in its "answer", or in its "state"
+        self.has_differed = False  # in some life
+        self.is_out = False  # it has found that out, and noted it
+        self.could_not_note = False
+        self.noted: Divergence | None = None  # in a former life
         self.applied = 0  # commands, in this life
         self.heard_at: dict[NodeId, int] = {}
         self.search: Any = None  # a `Search`, of this life
@@ -169,6 +176,9 @@ class SimMember:
                 trailing_bytes=world.story.trailing_bytes,
             ),
             room=Room(str(DIRECTORY), lambda: self.disk.free(DIRECTORY), RESERVE_BYTES),
+            check_seconds=world.story.timeout,
+            divergence=self.noted,
+            diverged=self._note,
         )
         self.is_up = True
         world.see("start")
@@ -189,6 +199,7 @@ class SimMember:
         )
         for notice in (*self.shelf.notices, *recovered.notices):
             self.world.see(notice.name)
+        self.noted = read_divergence(self.disk, ROOT)
         base, last = recovered.terms.base_index, recovered.terms.last_index
         entries = [*self.world.truth.committed[:base]]
         entries += self.wal.read(base, last, max_bytes=1 << 60) if base < last else []
@@ -224,6 +235,17 @@ class SimMember:
     def is_out_of_service(self) -> bool:
         """Whether the node has stopped working."""
         return self.node.failure is not None
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether its node has taken itself out, now or in a former life."""
+        divergence = self.node.applier.agreement.divergence or self.noted
+        return divergence is not None and isinstance(self.node.failure, ModuleFailed)
+
+    def _note(self, found: Divergence) -> None:
+        self.could_not_note = True
+        note_divergence(self.disk, ROOT, found)
+        self.could_not_note, self.is_out = False, True
 
     def kill(self) -> None:
         """End the process: the system keeps what was written, synced or not."""

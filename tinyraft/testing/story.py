@@ -33,6 +33,7 @@ class Story:
     seed: int
     members: int
     clients: int
+    sessions: int
     seconds: float
     latency: float
     sync_seconds: float
@@ -121,6 +122,7 @@ def draw(seed: int) -> Story:
         seed=seed,
         members=random.choice((1, 2, 3, 3, 3, 4, 5, 5, 7)),
         clients=random.choice((1, 2, 4, 6)),
+        sessions=random.choice((1, 2, 100)),
         seconds=seconds,
         latency=between(random, 0.0001, 0.05),
         sync_seconds=between(random, 0.0001, 0.05),
@@ -134,8 +136,16 @@ def draw(seed: int) -> Story:
         memory_bytes=random.choice((1, 500, 4000, *[1 << 20] * 5)),
         trailing_bytes=random.choice((0, 300, 3000)),
         piece_bytes=random.choice((40, 300, 1 << 20)),
-        faults=tuple(sorted(faults, key=lambda fault: fault.at)),
+        faults=tuple(sorted(faults + differing(random, seconds), key=lambda fault: fault.at)),
     )
+
+
+def differing(random: Random, seconds: float) -> list[Fault]:
+    """Draw whose module comes to something else, in some stories: one, so that others are right."""
+    if random.random() < 0.6:
+        return []
+    at = random.uniform(0.1, 0.8) * seconds
+    return [Fault(round(at, 4), "differ", random.choice((LEADER, *range(7))), 0.0, random.random())]
 
 
 def shorter(story: Story) -> list[Story]:

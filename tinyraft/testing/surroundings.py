@@ -31,6 +31,7 @@ class Process(Protocol):
     life: int
     is_up: bool
     is_flipped: bool
+    is_out: bool
     pace: float
     applied: int
     raft: Raft
@@ -139,6 +140,9 @@ class Surroundings(Protocol):
 
     def judge(self, operation: Operation) -> None:
         """Look at an answer."""
+
+    def repeated(self, before: Operation, again: Operation, /) -> None:
+        """Look at the second answer to a request id."""
 
     def judge_failure(self, member: Any, /) -> None:
         """Learn that a node has stopped working."""

@@ -41,7 +41,8 @@ class Truth:
     def __init__(self, members: Mapping[NodeId, Process], seen: Counter[str]) -> None:
         """Watch *members*."""
         self.committed: list[Entry] = []
-        self.commands: list[bytes] = []  # of what is committed
+        self.commands: list[bytes] = []  # as the modules were given them
+        self._applied: set[bytes] = set()
         self.broken: Violation | None = None  # by what a module was given
         self._members = members
         self._seen = seen
@@ -152,6 +153,8 @@ class Truth:
         raft, view = member.raft, self._view[member.name]
         if member.node.failure is not None:
             member.world.judge_failure(member)
+        else:
+            hold(not member.is_out, f"{member.name} took itself out, and is back")
         if raft.log.last_index != view.last_index or raft.log.last_term != view.last_term:
             self._look_at_log(member, view)
         hold(raft.commit_index >= view.commit_index, f"{member.name}: commit fell (I3)")
@@ -262,7 +265,6 @@ class Truth:
         if fresh:
             self._look_at_quorum(member, view, fresh[-1])
             self.committed += fresh
-            self.commands += [e.command for e in fresh if e.kind is EntryKind.COMMAND]
         view.commit_index = raft.commit_index
 
     def _look_at_quorum(self, member: Process, view: View, last: Entry) -> None:
@@ -294,7 +296,12 @@ class Truth:
             self.broken = Violation(f"{member.name} is not at entry {entry.index}")
         place = member.applied
         member.applied += 1
-        if self.commands[place : place + 1] != [command]:
+        if place == len(self.commands):  # the first one to get there
+            if command in self._applied:
+                self.broken = Violation(f"{member.name} applied {command!r} twice (I14)")
+            self.commands.append(command)
+            self._applied.add(command)
+        if self.commands[place] != command:
             self.broken = Violation(f"{member.name} applied something else in place {place} (I6)")
 
 

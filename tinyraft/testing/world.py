@@ -23,7 +23,7 @@ from tinyraft.errors import ModuleFailed, Rejected, StorageError, TinyraftError
 from tinyraft.node.waiters import Waiter
 from tinyraft.storage.wal import Wal
 from tinyraft.testing import faults
-from tinyraft.testing.client import SimClient
+from tinyraft.testing.client import LIE, Program, SimClient
 from tinyraft.testing.disk import SimDisk
 from tinyraft.testing.history import Operation, is_linearizable
 from tinyraft.testing.member import DIRECTORY, SHELF, SimMember
@@ -46,8 +46,10 @@ class Ledger:
         self._world = world
         self._member = member
         self._values: dict[bytes, bytes] = {}
-        self.digest = b""  # of all commands so far, and of what came with them
+        self.rolling = b""  # of all commands so far, and of what came with them
         self._time_us = 0  # of the last one
+        self._hidden = b""  # what no answer shows, and only this member has
+        self._lie = b""  # what it answered once, and no other member
 
     def apply(self, command: bytes, /) -> bytes:
         """Do what *command* says."""
@@ -58,7 +60,7 @@ class Ledger:
         entry = current_entry()
         self._world.truth.applied(member, command, entry, since_us=self._time_us)
         self._time_us = entry.time_us
-        self.digest = blake2b(self.digest + command + entry.uuid().bytes, digest_size=8).digest()
+        self.rolling = blake2b(self.rolling + command + entry.uuid().bytes, digest_size=8).digest()
         value, key, kind = command.split(b" ")
         if kind == b"refuse":
             raise Rejected("on purpose")
@@ -67,7 +69,28 @@ class Ledger:
         before = self._values.get(key, b"")
         if kind == b"swap":
             self._values[key] = value
-        return before
+        return self._differ(before)
+
+    def _differ(self, answer: bytes) -> bytes:
+        """Come to something else, if told to."""
+        member = self._member
+        mark = b"%s.%d" % (member.name.encode(), member.life)
+        if member.differs == "state":
+            self._hidden, member.differs = mark, ""
+        elif member.differs == "answer":
+            self._lie, member.differs = mark, ""
+            answer += LIE
+        member.has_differed |= self.differs
+        return answer
+
+    @property
+    def differs(self) -> bool:
+        """Whether it is another than that of members who did nothing wrong."""
+        return bool(self._hidden or self._lie)
+
+    def digest(self) -> bytes:
+        """Say what no answer shows."""
+        return self._hidden
 
     def value(self, key: bytes) -> bytes:
         """Read one register."""
@@ -76,10 +99,11 @@ class Ledger:
     def snapshot(self) -> Iterator[bytes]:
         """Copy the state; it is written while `apply` goes on."""
         state = [(key, value) for key, value in self._values.items()]
-        digest, count, time_us = self.digest, self._member.applied, self._time_us
+        head = (self._member.applied, self.rolling.hex().encode(), self._time_us)
+        odd = (self._hidden, self._lie)
 
         def chunks() -> Iterator[bytes]:
-            yield b"%d %s %d\n" % (count, digest.hex().encode(), time_us)
+            yield b"%d %s %d %s %s\n" % (*head, *odd)
             for key, value in state:
                 yield b"%s %s\n" % (key, value)
 
@@ -92,10 +116,11 @@ class Ledger:
             member.fails_module = False
             raise OSError("the module's own disk is full")
         first, *lines = b"".join(chunks).splitlines()
-        count, digest, time_us = first.split(b" ")
+        count, digest, time_us, self._hidden, self._lie = first.split(b" ")
+        member.has_differed |= self.differs
         self._time_us = int(time_us)
         self._values = dict(line.split(b" ") for line in lines)
-        self.digest = bytes.fromhex(digest.decode())
+        self.rolling = bytes.fromhex(digest.decode())
         self._member.applied = int(count)
         self._world.see("restored")
 
@@ -247,7 +272,10 @@ class World:
             if member.start():
                 self.search(member)
         addresses = [member.address for member in self.members.values()]
-        self.clients = [SimClient(self, f"c{n}", addresses) for n in range(story.clients)]
+        programs = [Program(), None, Program()]  # the second one numbers nothing
+        self.clients = [
+            SimClient(self, f"c{n}", addresses, programs[n // 2]) for n in range(story.clients)
+        ]
         readers = 1 + story.clients // 2
         self.clients += [SimReader(self, f"r{n}", addresses) for n in range(readers)]
         for fault in story.faults:
@@ -281,31 +309,48 @@ class World:
         removed = leader.raft.configuration.removed
         if any(not m.raft.is_removed for m in up if m.name in removed):
             return False
+        if not self._agrees(leader):
+            return False
         return all(
             m.raft.term == leader.raft.term
             and m.raft.log.last_index == m.raft.commit_index == last
-            and m.node.applier.last_applied == last
+            and (m.node.applier.last_applied == last or m.has_diverged)
             for m in up
             if m.name in known
         )
 
+    def _agrees(self, leader: SimMember) -> bool:
+        """Tell whether all that differ have taken themselves out, where a majority can say so."""
+        voters = leader.raft.configuration.voters
+        here = [self.members[m.id] for m in leader.raft.configuration.members]
+        at_work = [m for m in here if m.is_up and not m.has_diverged]
+        sound = sum(m.name in voters and not m.module.differs for m in at_work)
+        if 2 * sound <= len(voters):
+            return True
+        return not leader.has_diverged and not any(m.module.differs for m in at_work)
+
     def judge(self, operation: Operation) -> None:
-        """Look at an answer at once: what was acknowledged is committed."""
+        """Look at an answer at once: what was acknowledged is applied."""
         if operation.outcome == "applied":
             command = b" ".join(
                 (operation.asked[1], operation.key.encode(), operation.asked[0].encode())
             )
-            hold(
-                command in self.truth.commands, f"{command!r} is acknowledged, not committed (I20)"
-            )
+            hold(command in self.truth.commands, f"{command!r} is acknowledged, not applied (I20)")
+
+    def repeated(self, before: Operation, again: Operation) -> None:
+        """Look at the second answer to a request id: it is the first one."""
+        if again.outcome == "applied":
+            self.see("request id repeated")
+            hold(again.answer == before.answer, f"{again} is not answered as {before} (I14)")
 
     def _look_back(self) -> None:
         commands = self.truth.commands
-        hold(len(commands) == len(set(commands)), "a command is in the log twice (I14)")
         values = {command.split(b" ")[0] for command in commands}
+        entries = (e for e in self.truth.committed if e.kind is EntryKind.COMMAND)
+        there = {entry.command.split(b" ")[0] for entry in entries}
         for operation in self.operations:
             if operation.outcome == "not":
-                hold(operation.asked[1] not in values, f"{operation} was refused, and is there")
+                hold(operation.asked[1] not in there, f"{operation} was refused, and is there")
         for key in {operation.key for operation in self.operations}:
             history = [
                 o
@@ -313,17 +358,40 @@ class World:
                 if o.key == key and (o.outcome != "maybe" or o.asked[1] in values)
             ]
             hold(is_linearizable(history, model=ledger, start=b""), f"{key} is not linearizable")
-        digests = {
-            m.module.digest for m in self.members.values() if m.is_up and m.applied == len(commands)
+        level = [m for m in self.members.values() if m.is_up and m.applied == len(commands)]
+        hold(len({m.module.rolling for m in level}) <= 1, "modules differ (I6)")
+        last = len(self.truth.committed)
+        sessions = {
+            b"\n".join(m.node.applier.sessions.snapshot())
+            for m in level
+            if m.node.applier.last_applied == last and not m.module.differs
         }
-        hold(len(digests) <= 1, "modules differ (I6)")
+        hold(len(sessions) <= 1, "sessions differ (I14)")
 
     def judge_failure(self, member: SimMember) -> None:
         """A node has stopped working: that needs a reason."""
         failure = member.node.failure
+        if member.has_diverged:
+            self._judge_divergence(member)
+            return
         expected = member.has_trouble and isinstance(failure, StorageError | ModuleFailed)
         hold(expected, f"{member.name} stopped: {failure}")
         self.see("node out of service")
+
+    def _judge_divergence(self, member: SimMember) -> None:
+        """A node has taken itself out: it must differ; and stays so.
+
+        A leader that differs may send a snapshot before anybody knows. When that reached a
+        majority, the others are who differs.
+        """
+        differs = member.has_differed if member.noted else member.module.differs
+        voters = member.raft.configuration.voters
+        spread = sum(self.members[voter].has_differed for voter in voters)
+        if not differs and 2 * spread >= len(voters):
+            self.see("difference spread")
+        else:
+            hold(differs, f"{member.name} took itself out, and is like the others")
+        hold(member.is_out or member.could_not_note, f"{member.name} does not note that it is out")
 
     # --- what an operator does ------------------------------------------------------------------
 

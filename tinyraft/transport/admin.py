@@ -58,6 +58,9 @@ def decode(answer: pb.StatusResponse) -> Status:
         storage_full=answer.storage_full,
         snapshot_index=answer.snapshot_index,
         first_index=answer.first_index,
+        diverged=answer.diverged,
+        sessions=answer.sessions,
+        request_ids=answer.request_ids,
     )
 
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from threading import Lock
+from threading import Condition
 from typing import TypeVar
 
 import grpc
 
-from tinyraft.errors import TinyraftError
+from tinyraft.core.entry import OPENS_SESSION, PLAIN, MalformedEntry, Origin, Stamp, stamp
+from tinyraft.errors import CommandTooLarge, NotApplied, Overloaded, TinyraftError
+from tinyraft.session import SPAN
 from tinyraft.transport.hosting import Admission, Context, Gate, Outcome, refuse
 from tinyraft.transport.statuses import TAKEN, to_answer_fields
 from tinyraft.wire import raft_pb2 as pb
@@ -22,6 +25,8 @@ from tinyraft.wire import raft_pb2 as pb
 T = TypeVar("T")
 
 GREETING_SECONDS = 0.15  # how long a caller is kept who would only look elsewhere: an election
+MOST_IN_SESSION = 2 * SPAN  # our own callers keep half of that
+MOST_OWED = 2 * SPAN  # commands of one stream that were taken, and whose answers nobody has read
 ANSWER_BYTES = 1 << 20  # of results in one message, unless one is longer
 
 
@@ -54,7 +59,7 @@ class Streams:
         try:
             context.send_initial_metadata(gate.greeting(patience=GREETING_SECONDS))
             commands = Commands(gate, requests, answers)
-            context.add_callback(lambda: answers.put(None))
+            context.add_callback(commands.forsake)
             self._pool.submit(commands.read)
             yield from self._answers(commands, answers, context)
             if self._closing:
@@ -66,15 +71,14 @@ class Streams:
     def _answers(
         self, commands: Commands, outcomes: SimpleQueue[Outcome | None], context: Context
     ) -> Iterator[pb.ApplyStreamResponse]:
-        given = 0
         while context.is_active():
             done = [outcome for outcome in drain(outcomes) if outcome is not None]
-            given += len(done)
             for answers in in_messages(encode_outcome(outcome) for outcome in done):
                 yield pb.ApplyStreamResponse(answers=answers)
+            commands.answered(len(done))
             if self._closing:
                 commands.close()
-            if commands.ended and (commands.is_forsaken or given >= commands.taken):
+            if commands.ended and (commands.is_forsaken or not commands.owed):
                 return
 
     def close(self) -> None:
@@ -89,7 +93,7 @@ class Streams:
 
 
 class Commands:
-    """The incoming side of one caller's stream."""
+    """The incoming side of one caller's stream: takes no more than somebody reads answers to."""
 
     def __init__(
         self,
@@ -99,9 +103,10 @@ class Commands:
     ) -> None:
         """Propose what comes in; the answers go to *answers*."""
         self.taken = 0
+        self.owed = 0  # of those, not yet answered
         self.ended = False
         self.is_forsaken = False  # the caller is gone: nobody reads the answers
-        self._lock = Lock()  # guards taken and ended; leaf
+        self._changed = Condition()  # guards taken, owed and ended; leaf
         self._gate = gate
         self._requests = requests
         self._answers = answers
@@ -112,24 +117,90 @@ class Commands:
             for message in self._requests:
                 if not self._take(len(message.commands)):
                     return
-                self._gate.propose([(c.id, c.command) for c in message.commands], self._answers.put)
+                self._propose(message.commands)
         except grpc.RpcError:
-            self.is_forsaken = True
+            self.forsake()
         finally:
             self.close()
             self._answers.put(None)
 
+    def _propose(self, commands: Iterable[pb.StreamedCommand]) -> None:
+        stamped: list[tuple[int, bytes, Stamp]] = []
+        for command in commands:
+            try:
+                stamped.append((command.id, command.command, stamp_of(command)))
+            except NotApplied as error:
+                self._answers.put(Refused(command.id, error))
+        self._gate.propose(stamped, self._answers.put)
+
     def _take(self, count: int) -> bool:
-        with self._lock:
+        with self._changed:
+            while self.owed >= MOST_OWED and not self.ended:
+                self._changed.wait()  # gRPC's flow control makes the caller wait, too
             if self.ended:
                 return False
             self.taken += count
+            self.owed += count
             return True
+
+    def answered(self, count: int) -> None:
+        """The caller's side has taken so many answers."""
+        with self._changed:
+            self.owed -= count
+            self._changed.notify()
 
     def close(self) -> None:
         """Take no more."""
-        with self._lock:
+        with self._changed:
             self.ended = True
+            self._changed.notify()
+
+    def forsake(self) -> None:
+        """The call is over: nobody reads the answers."""
+        self.is_forsaken = True
+        self.close()
+        self._answers.put(None)
+
+
+@dataclass(slots=True)
+class Refused:
+    """The outcome of a command that was not proposed."""
+
+    id: int
+    error: TinyraftError | None
+    index: int = 0
+    term: int = 0
+    result: bytes | None = None
+    stages: tuple[int, int, int] = (0, 0, 0)
+
+
+def stamp_of(command: pb.StreamedCommand) -> Stamp:
+    """Encode what the entry says beside the command.
+
+    Raises:
+        CommandTooLarge: The request id is.
+        Overloaded: The session has too many commands under way.
+    """
+    if command.opens_session:
+        return OPENS_SESSION
+    if not command.session_index and not command.request_id:
+        return PLAIN
+    if command.sequence - command.answered_below > MOST_IN_SESSION:
+        raise Overloaded(
+            f"the session has {command.sequence - command.answered_below} commands under way; at"
+            f" most {MOST_IN_SESSION} are answered for"
+        )
+    origin = Origin(
+        command.session_index,
+        command.session_term,
+        command.sequence,
+        command.answered_below,
+        command.request_id,
+    )
+    try:
+        return stamp(origin)
+    except MalformedEntry as error:
+        raise CommandTooLarge(str(error)) from error
 
 
 def drain(queue: SimpleQueue[T]) -> list[T]:
@@ -160,10 +231,14 @@ def encode_outcome(outcome: Outcome) -> pb.StreamedAnswer:
     """Write down how one command ended."""
     if outcome.error is not None:
         return pb.StreamedAnswer(id=outcome.id, **to_answer_fields(outcome.error))
+    waited, replicated, applied = outcome.stages
     return pb.StreamedAnswer(
         id=outcome.id,
         outcome=pb.OUTCOME_APPLIED,
         term=outcome.term,
         index=outcome.index,
         result=outcome.result,
+        waited_us=waited,
+        replicated_us=replicated,
+        applied_us=applied,
     )

@@ -63,6 +63,7 @@ RequestMessage: TypeAlias = (
     | pb.TimeoutNowRequest
     | pb.InstallSnapshotRequest
 )
+DIGEST_BYTES = 16  # at most
 ReplyMessage: TypeAlias = (
     pb.VoteResponse
     | pb.PreVoteResponse
@@ -357,7 +358,11 @@ def encode_reply(reply: Reply) -> ReplyMessage:
         case HeartbeatReply():
             assert reply.round > 0, "round 0 would be read as an append's reply"
             return pb.AppendEntriesResponse(
-                term=reply.term, heartbeat_round=reply.round, storage_full=reply.is_full
+                term=reply.term,
+                heartbeat_round=reply.round,
+                storage_full=reply.is_full,
+                check_index=reply.check_index,
+                check_digest=reply.check_digest,
             )
         case TimeoutNowReply():
             return pb.TimeoutNowResponse(term=reply.term)
@@ -381,7 +386,10 @@ def decode_reply(message: ReplyMessage) -> Reply:
             return PreVoteReply(term, message.vote_granted)
         case pb.AppendEntriesResponse() if message.heartbeat_round:
             round_ = checked(message.heartbeat_round, field="heartbeat_round")
-            return HeartbeatReply(term, round_, message.storage_full)
+            index = checked(message.check_index, field="check_index")
+            if len(message.check_digest) > DIGEST_BYTES:
+                raise Malformed(f"check_digest has {len(message.check_digest)} bytes: it is none")
+            return HeartbeatReply(term, round_, message.storage_full, index, message.check_digest)
         case pb.AppendEntriesResponse():
             return AppendReply(
                 term,

@@ -8,22 +8,17 @@ other that was sent, and has no answer, may have been.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from queue import Empty, SimpleQueue
 from threading import Event, Lock, Thread
 from time import monotonic
+from typing import NamedTuple
 from urllib.parse import unquote
 
 import grpc
 
-from tinyraft.errors import (
-    ApplyTimeout,
-    ConnectionLost,
-    NoQuorum,
-    NotLeader,
-    ServerStopped,
-    TinyraftError,
-)
+from tinyraft.errors import ConnectionLost, NotLeader, TinyraftError
+from tinyraft.transport.slots import Slot
 from tinyraft.transport.statuses import (
     LEADER_ADDRESS,
     LEADER_ID,
@@ -40,30 +35,37 @@ IDLE_SECONDS = 60.0
 SILENT_SECONDS = 1.0
 
 
-class Slot:
-    """One command on its way."""
+class Answered(NamedTuple):
+    """What a node said of one sending, or what is known without its word."""
 
-    __slots__ = ("command", "done", "error", "result", "was_written")
-
-    def __init__(self, command: bytes) -> None:
-        """Begin unwritten and unanswered."""
-        self.command = command
-        self.result: bytes | None = None
-        self.error: TinyraftError | None = None
-        self.was_written = False
-        self.done = Lock()
-        self.done.acquire()
+    slot: Slot
+    error: TinyraftError | None
+    result: bytes | None = None
+    place: int = 0
+    term: int = 0
+    stages: tuple[int, int, int] = (0, 0, 0)
 
 
 class CommandStream:
     """One open stream. Thread-safe."""
 
-    def __init__(self, channel: grpc.Channel, address: str) -> None:
-        """Begin to open a stream to *address*; see `wait_open`."""
+    def __init__(
+        self,
+        channel: grpc.Channel,
+        address: str,
+        *,
+        lock: Lock,
+        answered: Callable[[object, Sequence[Answered]], None],
+    ) -> None:
+        """Begin to open a stream to *address*; see `wait_open`.
+
+        *lock* guards all slots of their owner, who is told what they are *answered*.
+        """
         self.address = address
         self.greeting: dict[str, str] = {}
         self.failure: TinyraftError | None = None
-        self._lock = Lock()  # guards _pending, _ended, and every slot's was_written
+        self._lock = lock  # guards _pending, _ended, and every slot's was_written
+        self._answered = answered
         self._queue: SimpleQueue[Slot | None] = SimpleQueue()
         self._pending: dict[int, Slot] = {}
         self._next_id = 0
@@ -84,8 +86,7 @@ class CommandStream:
     def is_usable(self) -> bool:
         """Whether it takes commands, and the node is not silent.
 
-        A paused process keeps its connections. What was sent to it may still be applied and waits
-        for its own deadline; what was not sent yet is better off elsewhere.
+        A paused process keeps its connections; what is not sent yet is better off elsewhere.
         """
         if self._ended:
             return False
@@ -93,34 +94,15 @@ class CommandStream:
 
     # --- one command ----------------------------------------------------------------------------
 
-    def apply(self, command: bytes, *, timeout: float | None) -> bytes | None:
-        """Send *command* and wait for its answer.
-
-        Raises:
-            NotLeader: It was certainly not applied; look for the leader again.
-            TinyraftError: Whatever became of it.
-        """
-        slot = Slot(command)
+    def send(self, slot: Slot) -> None:
+        """Send *slot*, whose lane this is."""
         self._queue.put(slot)
         if self._ended:
             self._abandon()
-        if not slot.done.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
-            self._give_up(slot, timeout or 0.0)
-        if slot.error is not None:
-            raise slot.error
-        return slot.result
 
-    def _give_up(self, slot: Slot, timeout: float) -> None:
-        """Raise what is known of *slot* when time is up, unless its answer came meanwhile."""
-        with self._lock:
-            was_written, slot.was_written = slot.was_written, True  # not to be sent any more
-        if slot.done.acquire(blocking=False):
-            return
-        if was_written:
-            raise ApplyTimeout(
-                f"{self.address} did not answer within {timeout:.3g} s; the command may be applied"
-            )
-        raise NoQuorum(f"the command could not be sent to {self.address} in {timeout:.3g} s")
+    def withdraw(self, slot: Slot) -> bool:
+        """Take *slot* back, under the lock; False when it was sent already."""
+        return not slot.was_written
 
     # --- the two threads of the stream ------------------------------------------------------------
 
@@ -132,10 +114,7 @@ class CommandStream:
             if batch is None:
                 return
             if batch:
-                commands = [
-                    pb.StreamedCommand(id=number, command=slot.command) for number, slot in batch
-                ]
-                yield pb.ApplyStreamRequest(commands=commands)
+                yield pb.ApplyStreamRequest(commands=encode(batch))
 
     def _next_batch(self) -> list[tuple[int, Slot]] | None:
         """Take what is queued; None ends the stream's sending side."""
@@ -144,7 +123,7 @@ class CommandStream:
         except Empty:
             return None if self._end_idle() else []
         with self._lock:
-            slots = [slot for slot in taken if slot is not None and not slot.was_written]
+            slots = [slot for slot in taken if slot is not None and self._is_mine(slot)]
             if not self._ended:
                 if not self._pending:
                     self._heard_at = monotonic()
@@ -158,6 +137,9 @@ class CommandStream:
             self._queue.put(slot)
         self._abandon()
         return None
+
+    def _is_mine(self, slot: Slot) -> bool:
+        return slot.lane is self and not slot.is_over and not slot.was_written
 
     def _take(self) -> list[Slot | None]:
         taken = [self._queue.get(timeout=IDLE_SECONDS)]
@@ -194,15 +176,9 @@ class CommandStream:
 
     def _answer(self, message: pb.ApplyStreamResponse) -> None:
         self._heard_at = monotonic()
-        for answer in message.answers:
-            with self._lock:
-                slot = self._pending.pop(answer.id, None)
-            if slot is None:
-                continue  # never asked: the node's mistake
-            slot.error = from_answer(answer)
-            if slot.error is None and answer.HasField("result"):
-                slot.result = answer.result
-            slot.done.release()
+        with self._lock:
+            found = [(self._pending.pop(answer.id, None), answer) for answer in message.answers]
+        self._answered(self, [decode(slot, answer) for slot, answer in found if slot is not None])
 
     def _was_parted(self, trailers: dict[str, str]) -> None:
         """Answer what the node, which ended the stream on purpose, says that it never took."""
@@ -212,14 +188,15 @@ class CommandStream:
             self._ended = True
             untaken = [number for number in self._pending if number >= int(trailers[TAKEN])]
             slots = [self._pending.pop(number) for number in untaken]
-        for slot in slots:
-            slot.error = NotLeader(
+        self._tell(
+            slots,
+            lambda: NotLeader(
                 f"{self.address} ended the stream before it took the command",
                 leader_id=trailers.get(LEADER_ID, ""),
                 leader_address=trailers.get(LEADER_ADDRESS, ""),
                 term=int(trailers.get(LEADER_TERM, "0")),
-            )
-            slot.done.release()
+            ),
+        )
 
     def _end(self) -> None:
         """Answer everybody: the stream is over."""
@@ -229,27 +206,27 @@ class CommandStream:
         self._greeted.set()
         self._queue.put(None)  # ends the sending thread
         why = f": {self.failure}" if self.failure is not None else ""
-        for slot in pending.values():
-            slot.error = slot.error or ConnectionLost(
-                f"the stream to {self.address} ended after the command was sent{why}"
-            )
-            slot.done.release()
+        lost = f"the stream to {self.address} ended after the command was sent{why}"
+        self._tell(pending.values(), lambda: ConnectionLost(lost))
         self._abandon()
+
+    def _tell(self, slots: Iterable[Slot], error: Callable[[], TinyraftError]) -> None:
+        self._answered(self, [Answered(slot, error()) for slot in slots])
 
     def _abandon(self) -> None:
         """Answer what was never sent."""
+        unsent: list[Slot] = []
         try:
             while True:
                 slot = self._queue.get_nowait()
-                if slot is None:
-                    continue
-                with self._lock:
-                    unsent, slot.was_written = not slot.was_written, True
-                if unsent:
-                    slot.error = NotLeader(f"the stream to {self.address} ended; nothing was sent")
-                    slot.done.release()
+                if slot is not None:
+                    unsent.append(slot)
         except Empty:
             self._queue.put(None)
+        with self._lock:
+            unsent = [slot for slot in unsent if self._is_mine(slot)]
+        why = f"the stream to {self.address} ended; nothing was sent"
+        self._tell(unsent, lambda: NotLeader(why))
 
     # --- the end ---------------------------------------------------------------------------------
 
@@ -261,9 +238,38 @@ class CommandStream:
             self._abandon()
             self._queue.put(None)
 
-    def break_off(self, why: str) -> None:
-        """End at once; whoever waits is told *why*."""
-        with self._lock:
-            for slot in self._pending.values():
-                slot.error = ServerStopped(f"{why}; the command may be applied")
+    def break_off(self) -> None:
+        """End at once."""
         self._call.cancel()
+
+
+def encode(batch: Sequence[tuple[int, Slot]]) -> list[pb.StreamedCommand]:
+    """Write the commands down; what their sessions wait for is the same for all of them."""
+    below = {slot.session: slot.session.answered_below for _, slot in batch if slot.session}
+    return [
+        pb.StreamedCommand(
+            id=number,
+            command=slot.command,
+            session_index=slot.session.index,
+            session_term=slot.session.term,
+            sequence=slot.sequence,
+            answered_below=below[slot.session],
+            request_id=slot.request_id,
+        )
+        if slot.session
+        else pb.StreamedCommand(
+            id=number,
+            command=slot.command,
+            request_id=slot.request_id,
+            opens_session=slot.opens_session,
+        )
+        for number, slot in batch
+    ]
+
+
+def decode(slot: Slot, answer: pb.StreamedAnswer) -> Answered:
+    """Read what became of the command in *slot*."""
+    error = from_answer(answer, request_id=slot.request_id)
+    result = answer.result if error is None and answer.HasField("result") else None
+    stages = (answer.waited_us, answer.replicated_us, answer.applied_us)
+    return Answered(slot, error, result, answer.index, answer.term, stages)

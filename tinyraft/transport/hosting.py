@@ -10,24 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, cast
+from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 import grpc
 
 from tinyraft.core.configuration import Change
-from tinyraft.core.entry import Index
+from tinyraft.core.entry import Index, Stamp
 from tinyraft.core.members import Members
 from tinyraft.core.messages import Reply, Request
 from tinyraft.core.snapshot import Snapshot
-from tinyraft.core.status import Status
+from tinyraft.core.status import Health, Status
 from tinyraft.errors import Overloaded, TinyraftError
 from tinyraft.transport import announce
 from tinyraft.transport.envelope import Envelope, Malformed
 from tinyraft.transport.remote import FORWARDED, Applied, Joined, JoinOrder
 from tinyraft.transport.statuses import to_status
-
-if TYPE_CHECKING:
-    from tinyraft.transport.health import Health
 
 T = TypeVar("T")
 Context = grpc.ServicerContext
@@ -43,6 +40,10 @@ class Outcome(Protocol):
     term: int
     result: bytes | None
     error: TinyraftError | None
+
+    @property
+    def stages(self) -> tuple[int, int, int]:
+        """Microseconds that it waited, was replicated and was applied."""
 
 
 class Gate(Protocol):
@@ -61,7 +62,7 @@ class Gate(Protocol):
         """Apply a command; block for the answer."""
 
     def propose(
-        self, commands: Sequence[tuple[int, bytes]], answer: Callable[[Outcome], None]
+        self, commands: Sequence[tuple[int, bytes, Stamp]], answer: Callable[[Outcome], None]
     ) -> None:
         """Propose numbered commands; *answer* is called for each."""
 
@@ -78,7 +79,14 @@ class Gate(Protocol):
     def read_index(self, envelope: Envelope, *, timeout: float) -> Index:
         """Give a follower the index of its read."""
 
-    def query(self, request: bytes, *, current_in: float | None = None) -> tuple[bytes, Index]:
+    def query(
+        self,
+        request: bytes,
+        *,
+        current_in: float | None = None,
+        min_index: Index = 0,
+        timeout: float = 0.0,
+    ) -> tuple[bytes, Index]:
         """Ask the module; return its answer and what was applied."""
 
     def status(self) -> Status:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Lock
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -19,6 +18,7 @@ from tinyraft.core.entry import Index, NodeId, Term
 from tinyraft.errors import NotStarted
 from tinyraft.transport import announce
 from tinyraft.transport.announce import Announcement, Answer
+from tinyraft.transport.channels import Channels
 from tinyraft.transport.envelope import PROTOCOL, Envelope, seal
 from tinyraft.transport.members import encode_change
 from tinyraft.transport.options import Options
@@ -68,18 +68,9 @@ class Remote:
     def __init__(self, *, me: NodeId, options: Options) -> None:
         """Ask in the name of *me*."""
         self._metadata = ((FORWARDED, me),)
-        self._options = options
-        self._lock = Lock()  # guards _channels; leaf
-        self._channels: dict[str, grpc.Channel] = {}
-        self._closed = False
-
-    def _channel(self, address: str) -> grpc.Channel:
-        with self._lock:
-            if self._closed:
-                raise NotStarted("this node is shutting down; nothing was passed on")
-            if address not in self._channels:
-                self._channels[address] = grpc.insecure_channel(address, options=self._options)
-            return self._channels[address]
+        self._channels = Channels(
+            options, closed="this node is shutting down; nothing was passed on"
+        )
 
     def apply(self, address: str, command: bytes, *, timeout: float) -> Applied:
         """Pass *command* on.
@@ -87,7 +78,7 @@ class Remote:
         Raises:
             TinyraftError: What the other node answered, or `MaybeApplied` without an answer.
         """
-        stub = RaftServiceV1Stub(self._channel(address))
+        stub = RaftServiceV1Stub(self._channels.to(address))
         with answers():
             answer = stub.Apply(pb.Cmd(payload=command), timeout=timeout, metadata=self._metadata)
         result = answer.result if answer.HasField("result") else None
@@ -114,7 +105,7 @@ class Remote:
             recovery_epoch=order.recovery_epoch,
         )
         metadata = () if forward else self._metadata
-        stub = RaftServiceV1Stub(self._channel(address))
+        stub = RaftServiceV1Stub(self._channels.to(address))
         with answers():
             answer = stub.Join(request, timeout=timeout, metadata=metadata)
         return Joined(
@@ -132,7 +123,7 @@ class Remote:
         Raises:
             TinyraftError: What the other node answered, or `MaybeApplied` without an answer.
         """
-        stub = RaftServiceV1Stub(self._channel(address))
+        stub = RaftServiceV1Stub(self._channels.to(address))
         message = pb.ReadIndexRequest(envelope=seal(envelope))
         with answers():
             return stub.ReadIndex(message, timeout=timeout).index
@@ -143,7 +134,7 @@ class Remote:
         Raises:
             TinyraftError: What the other node answered, or `MaybeApplied` without an answer.
         """
-        stub = RaftServiceV1Stub(self._channel(address))
+        stub = RaftServiceV1Stub(self._channels.to(address))
         with answers():
             answer = stub.Announce(announce.encode(announcement), timeout=timeout)
         return announce.decode_answer(answer)
@@ -157,7 +148,7 @@ class Remote:
             TinyraftError: What the leader answered, or `MaybeApplied` without an answer.
         """
         message = encode_change(change, expect=expect)
-        stub = RaftAdminV1Stub(self._channel(address))
+        stub = RaftAdminV1Stub(self._channels.to(address))
         with answers():
             return stub.ChangeMembers(message, timeout=timeout, metadata=self._metadata).index
 
@@ -168,7 +159,7 @@ class Remote:
             TinyraftError: What the leader answered, or `MaybeApplied` without an answer.
         """
         message = pb.TransferLeadershipRequest(to=to)
-        stub = RaftAdminV1Stub(self._channel(address))
+        stub = RaftAdminV1Stub(self._channels.to(address))
         with answers():
             answer = stub.TransferLeadership(message, timeout=timeout, metadata=self._metadata)
         return answer.leader_id
@@ -177,7 +168,7 @@ class Remote:
         """Tell which cluster answers at *address*; "" when none does."""
         try:
             return (
-                RaftAdminV1Stub(self._channel(address))
+                RaftAdminV1Stub(self._channels.to(address))
                 .Status(pb.StatusRequest(), timeout=timeout)
                 .cluster_id
             )
@@ -186,22 +177,20 @@ class Remote:
 
     def close(self) -> None:
         """Break off every call, and take no more."""
-        with self._lock:
-            self._closed = True
-            channels, self._channels = self._channels, {}
-        for channel in channels.values():
-            channel.close()
+        self._channels.close()
 
 
-def query(channel: grpc.Channel, request: bytes, *, is_stale: bool, timeout: float) -> bytes:
-    """Ask the module of the node behind *channel*.
+def query(
+    channel: grpc.Channel, request: bytes, *, is_stale: bool, min_index: Index, timeout: float
+) -> bytes:
+    """Ask the module of the node behind *channel*, when that has applied *min_index*.
 
     Raises:
         ReadFailed: The module could not answer.
         TinyraftError: The node could not be asked.
     """
     consistency = pb.CONSISTENCY_STALE if is_stale else pb.CONSISTENCY_LINEARIZABLE
-    message = pb.QueryRequest(request=request, consistency=consistency)
+    message = pb.QueryRequest(request=request, consistency=consistency, min_index=min_index)
     with answers():
         return RaftServiceV1Stub(channel).Query(message, timeout=timeout).result
 

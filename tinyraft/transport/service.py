@@ -225,8 +225,11 @@ def query_rpc(gate: Gate, message: pb.QueryRequest, context: Context) -> pb.Quer
     if message.consistency not in (pb.CONSISTENCY_LINEARIZABLE, pb.CONSISTENCY_STALE):
         raise Malformed("consistency must be CONSISTENCY_LINEARIZABLE or CONSISTENCY_STALE")
     is_stale = message.consistency == pb.CONSISTENCY_STALE
-    left = None if is_stale else time_left(context)
-    result, index = gate.query(message.request, current_in=left)
+    left = time_left(context)
+    if is_stale:
+        result, index = gate.query(message.request, min_index=message.min_index, timeout=left)
+    else:
+        result, index = gate.query(message.request, current_in=left)
     return pb.QueryResponse(result=result, index=index)
 
 
@@ -293,4 +296,7 @@ def encode_status(status: Status) -> pb.StatusResponse:
         storage_full=status.storage_full,
         snapshot_index=status.snapshot_index,
         first_index=status.first_index,
+        diverged=status.diverged,
+        sessions=status.sessions,
+        request_ids=status.request_ids,
     )

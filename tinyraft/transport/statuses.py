@@ -41,6 +41,7 @@ from tinyraft.errors import (
     Overloaded,
     ReadFailed,
     Rejected,
+    RequestIdReused,
     ServerStopped,
     SessionExpired,
     StorageFull,
@@ -122,6 +123,7 @@ TABLE = (
     # The module's answers. A refusal depends on the state and stays until that changes; anything
     # else that a module raises is a bug of the module.
     Row(Rejected, StatusCode.FAILED_PRECONDITION, ANSWERED, pb.OUTCOME_REJECTED),
+    Row(RequestIdReused, StatusCode.FAILED_PRECONDITION, ANSWERED, pb.OUTCOME_REQUEST_ID_REUSED),
     Row(ModuleError, StatusCode.INTERNAL, ANSWERED, pb.OUTCOME_MODULE_ERROR),
     # Membership: refused before anything was appended.
     Row(MembershipError, StatusCode.FAILED_PRECONDITION, NOT),

@@ -70,6 +70,7 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     OUTCOME_REJECTED: _Outcome.ValueType  # 12
     OUTCOME_MODULE_ERROR: _Outcome.ValueType  # 13
     OUTCOME_MODULE_FAILED: _Outcome.ValueType  # 14
+    OUTCOME_REQUEST_ID_REUSED: _Outcome.ValueType  # 15
 
 class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper): ...
 
@@ -88,6 +89,7 @@ OUTCOME_SERVER_STOPPED: Outcome.ValueType  # 11
 OUTCOME_REJECTED: Outcome.ValueType  # 12
 OUTCOME_MODULE_ERROR: Outcome.ValueType  # 13
 OUTCOME_MODULE_FAILED: Outcome.ValueType  # 14
+OUTCOME_REQUEST_ID_REUSED: Outcome.ValueType  # 15
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
 class _Consistency:
@@ -324,7 +326,7 @@ class LogEntry(_message.Message):
     time_us: _builtins.int
     """The leader's clock, microseconds since 1970."""
     session_index: _builtins.int
-    """Room for sessions (dissertation 6.3) and for the version of the state machine."""
+    """Not used in this form: entries with an origin travel in frames."""
     session_term: _builtins.int
     sequence: _builtins.int
     answered_below: _builtins.int
@@ -415,6 +417,8 @@ class AppendEntriesResponse(_message.Message):
     CONFLICT_TERM_FIELD_NUMBER: _builtins.int
     HEARTBEAT_ROUND_FIELD_NUMBER: _builtins.int
     STORAGE_FULL_FIELD_NUMBER: _builtins.int
+    CHECK_INDEX_FIELD_NUMBER: _builtins.int
+    CHECK_DIGEST_FIELD_NUMBER: _builtins.int
     term: _builtins.int
     success: _builtins.bool
     match_index: _builtins.int
@@ -424,6 +428,11 @@ class AppendEntriesResponse(_message.Message):
     heartbeat_round: _builtins.int
     storage_full: _builtins.bool
     """To a heartbeat: this member's disk is nearly full."""
+    check_index: _builtins.int
+    """To a heartbeat: the latest check that this member has applied, and what the outcomes of its
+    module came to there; 0 and empty before the first.
+    """
+    check_digest: _builtins.bytes
     def __init__(
         self,
         *,
@@ -434,10 +443,12 @@ class AppendEntriesResponse(_message.Message):
         conflict_term: _builtins.int = ...,
         heartbeat_round: _builtins.int = ...,
         storage_full: _builtins.bool = ...,
+        check_index: _builtins.int = ...,
+        check_digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflict_index", b"conflict_index", "conflict_term", b"conflict_term", "heartbeat_round", b"heartbeat_round", "match_index", b"match_index", "storage_full", b"storage_full", "success", b"success", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_digest", b"check_digest", "check_index", b"check_index", "conflict_index", b"conflict_index", "conflict_term", b"conflict_term", "heartbeat_round", b"heartbeat_round", "match_index", b"match_index", "storage_full", b"storage_full", "success", b"success", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -732,17 +743,23 @@ class StreamedCommand(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     ANSWERED_BELOW_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    OPENS_SESSION_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Unique within the stream; the answer carries it."""
     command: _builtins.bytes
     timeout_ms: _builtins.int
     """0 waits for ever."""
     session_index: _builtins.int
-    """Room for sessions (dissertation 6.3)."""
+    """The caller's session (dissertation 6.3): the entry that opened it, 0 for none, and its term."""
     session_term: _builtins.int
     sequence: _builtins.int
+    """The caller's number for the command, from 1 on."""
     answered_below: _builtins.int
+    """The caller waits for no lower number any more."""
     request_id: _builtins.str
+    """The program's own name for the command; the same again gets the first answer again."""
+    opens_session: _builtins.bool
+    """No command: opens a session. The answer's index and term are its name."""
     def __init__(
         self,
         *,
@@ -754,10 +771,11 @@ class StreamedCommand(_message.Message):
         sequence: _builtins.int = ...,
         answered_below: _builtins.int = ...,
         request_id: _builtins.str = ...,
+        opens_session: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_below", b"answered_below", "command", b"command", "id", b"id", "request_id", b"request_id", "sequence", b"sequence", "session_index", b"session_index", "session_term", b"session_term", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_below", b"answered_below", "command", b"command", "id", b"id", "opens_session", b"opens_session", "request_id", b"request_id", "sequence", b"sequence", "session_index", b"session_index", "session_term", b"session_term", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -794,6 +812,9 @@ class StreamedAnswer(_message.Message):
     RESULT_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     LEADER_FIELD_NUMBER: _builtins.int
+    WAITED_US_FIELD_NUMBER: _builtins.int
+    REPLICATED_US_FIELD_NUMBER: _builtins.int
+    APPLIED_US_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     outcome: Global___Outcome.ValueType
     term: _builtins.int
@@ -801,6 +822,12 @@ class StreamedAnswer(_message.Message):
     result: _builtins.bytes
     """Absent when the module answered None."""
     message: _builtins.str
+    waited_us: _builtins.int
+    """How long the command waited for a place in the log, was replicated and synced, and waited for
+    the module and was applied. All 0 when it was not applied by this sending.
+    """
+    replicated_us: _builtins.int
+    applied_us: _builtins.int
     @_builtins.property
     def leader(self) -> Global___LeaderHint: ...
     def __init__(
@@ -813,10 +840,13 @@ class StreamedAnswer(_message.Message):
         result: _builtins.bytes | None = ...,
         message: _builtins.str = ...,
         leader: Global___LeaderHint | None = ...,
+        waited_us: _builtins.int = ...,
+        replicated_us: _builtins.int = ...,
+        applied_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_result", b"_result", "leader", b"leader", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_result", b"_result", "id", b"id", "index", b"index", "leader", b"leader", "message", b"message", "outcome", b"outcome", "result", b"result", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_result", b"_result", "applied_us", b"applied_us", "id", b"id", "index", b"index", "leader", b"leader", "message", b"message", "outcome", b"outcome", "replicated_us", b"replicated_us", "result", b"result", "term", b"term", "waited_us", b"waited_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__result: _TypeAlias = _typing.Literal["result"]  # noqa: Y015
     _WhichOneofArgType__result: _TypeAlias = _typing.Literal["_result", b"_result"]  # noqa: Y015
@@ -855,17 +885,21 @@ class QueryRequest(_message.Message):
 
     REQUEST_FIELD_NUMBER: _builtins.int
     CONSISTENCY_FIELD_NUMBER: _builtins.int
+    MIN_INDEX_FIELD_NUMBER: _builtins.int
     request: _builtins.bytes
     consistency: Global___Consistency.ValueType
+    min_index: _builtins.int
+    """The answering node must have applied this: the caller's own commands."""
     def __init__(
         self,
         *,
         request: _builtins.bytes = ...,
         consistency: Global___Consistency.ValueType = ...,
+        min_index: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "min_index", b"min_index", "request", b"request"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1004,6 +1038,9 @@ class StatusResponse(_message.Message):
     STORAGE_FULL_FIELD_NUMBER: _builtins.int
     SNAPSHOT_INDEX_FIELD_NUMBER: _builtins.int
     FIRST_INDEX_FIELD_NUMBER: _builtins.int
+    DIVERGED_FIELD_NUMBER: _builtins.int
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    REQUEST_IDS_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     cluster_id: _builtins.str
     address: _builtins.str
@@ -1026,6 +1063,11 @@ class StatusResponse(_message.Message):
     snapshot_index: _builtins.int
     """The last entry in its newest snapshot, 0 without one; and the first one that its log has."""
     first_index: _builtins.int
+    diverged: _builtins.bool
+    """Its module came to something else than a majority's: it only replicates; `failed` says more."""
+    sessions: _builtins.int
+    """What its replicated state remembers of clients."""
+    request_ids: _builtins.int
     @_builtins.property
     def leader(self) -> Global___LeaderHint: ...
     @_builtins.property
@@ -1052,10 +1094,13 @@ class StatusResponse(_message.Message):
         storage_full: _builtins.str = ...,
         snapshot_index: _builtins.int = ...,
         first_index: _builtins.int = ...,
+        diverged: _builtins.bool = ...,
+        sessions: _builtins.int = ...,
+        request_ids: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["leader", b"leader"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "cluster_id", b"cluster_id", "commit_index", b"commit_index", "durable_index", b"durable_index", "failed", b"failed", "first_index", b"first_index", "incarnation", b"incarnation", "last_applied", b"last_applied", "last_index", b"last_index", "leader", b"leader", "members", b"members", "node_id", b"node_id", "ready", b"ready", "removed", b"removed", "role", b"role", "snapshot_index", b"snapshot_index", "storage_full", b"storage_full", "term", b"term", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "cluster_id", b"cluster_id", "commit_index", b"commit_index", "diverged", b"diverged", "durable_index", b"durable_index", "failed", b"failed", "first_index", b"first_index", "incarnation", b"incarnation", "last_applied", b"last_applied", "last_index", b"last_index", "leader", b"leader", "members", b"members", "node_id", b"node_id", "ready", b"ready", "removed", b"removed", "request_ids", b"request_ids", "role", b"role", "sessions", b"sessions", "snapshot_index", b"snapshot_index", "storage_full", b"storage_full", "term", b"term", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

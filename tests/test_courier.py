@@ -1,0 +1,206 @@
+"""The courier: what is sent when, under which number, and what may be said at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from queue import SimpleQueue
+from threading import Lock
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from tests.cluster import DEADLINE, our_threads, until
+from tinyraft.courier import Courier
+from tinyraft.errors import (
+    ApplyTimeout,
+    ConnectionLost,
+    LeadershipLost,
+    MaybeApplied,
+    NodeRemoved,
+    NoQuorum,
+    NotLeader,
+    Overloaded,
+    SessionExpired,
+    TinyraftError,
+)
+from tinyraft.transport.channels import Channels
+from tinyraft.transport.commands import Answered
+from tinyraft.transport.slots import Slot
+
+
+class Lane:
+    """A way to a node that the test answers for; sessions it opens itself."""
+
+    def __init__(
+        self, *, lock: Lock, answered: Callable[[object, Sequence[Answered]], None]
+    ) -> None:
+        self.is_usable = True
+        self.sent: SimpleQueue[Slot] = SimpleQueue()
+        self.withdrawable: set[Slot] = set()
+        self.sessions = 0
+        self._answered = answered
+
+    def send(self, slot: Slot) -> None:
+        """Take a command."""
+        if slot.opens_session:
+            self.sessions += 1
+            self._answered(self, [Answered(slot, None, None, self.sessions * 100, 1)])
+        else:
+            self.sent.put(slot)
+
+    def withdraw(self, slot: Slot) -> bool:
+        """Say what the test says."""
+        return slot in self.withdrawable
+
+    def next(self) -> tuple[Slot, tuple[int, int]]:
+        """Wait for a sending: the slot, and its session and number."""
+        slot = self.sent.get(timeout=DEADLINE)
+        assert slot.session is not None
+        return slot, (slot.session.index, slot.sequence)
+
+    def answer(self, slot: Slot, error: TinyraftError | None = None) -> None:
+        """Answer."""
+        self._answered(self, [Answered(slot, error, b"done", 700, 3)])
+
+    def finish(self) -> None:
+        """Nothing."""
+
+    break_off = finish
+
+
+class Bench:
+    """A courier whose node is ours."""
+
+    def __init__(self) -> None:
+        self.courier = Courier(["127.0.0.1:1"], channels=Channels((), closed="closed"))
+        self.lanes: list[Lane] = []
+        self.courier.live_at(self.make)
+        self.lane = self.lanes[0]
+
+    def make(self, **how: Any) -> Lane:
+        """Make the lane."""
+        self.lanes.append(Lane(**how))
+        return self.lanes[-1]
+
+    def start(self, timeout: float = DEADLINE, **options: Any) -> tuple[Slot, tuple[int, int]]:
+        """Start a command, and see it sent."""
+        slot = Slot(b"word", deadline=monotonic() + timeout, **options)
+        self.courier.start(slot)
+        sent, number = self.lane.next()
+        assert sent is slot
+        return slot, number
+
+    def outcome(self, slot: Slot) -> TinyraftError | None:
+        """Wait for the end."""
+        self.courier.wait(slot)
+        return slot.error
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    """Lend a courier."""
+    made = Bench()
+    yield made
+    made.courier.close()
+    until(lambda: not our_threads(but=["tinyraft-caller-guard"]), what="no thread left")
+
+
+def test_a_command_keeps_its_number(bench: Bench) -> None:
+    """Over all its sendings; the next one gets the next (P87)."""
+    slot, number = bench.start()
+    for error in (LeadershipLost("lost"), NotLeader("no"), ConnectionLost("lost"), Overloaded("")):
+        bench.lane.answer(slot, error)
+        assert (slot, number) == bench.lane.next()
+    bench.lane.answer(slot)
+    assert bench.outcome(slot) is None
+    assert (b"done", 700, 3, 700) == (slot.result, slot.index, slot.term, bench.courier.last_index)
+    assert (number[0], number[1] + 1) == bench.start()[1]
+
+
+def test_what_may_be_applied_is_never_said_not_to_be(bench: Bench) -> None:
+    """A later refusal is of that sending only, and so is time that runs out before another one."""
+    slot, _ = bench.start(timeout=0.3)
+    bench.lane.answer(slot, LeadershipLost("lost"))
+    bench.lane.next()
+    bench.lane.withdrawable.add(slot)
+    bench.lane.is_usable = False
+    bench.lane.answer(slot, NotLeader("no"))
+    error = bench.outcome(slot)
+    assert isinstance(error, ApplyTimeout)
+    assert "the last sending: no" in str(error)
+
+
+def test_a_refusal_behind_a_sending_in_doubt_is_no_certainty(bench: Bench) -> None:
+    """An error that ends it at once says so, too, with the way to ask again."""
+    slot, _ = bench.start(request_id="r")
+    bench.lane.answer(slot, LeadershipLost("lost"))
+    bench.lane.next()
+    bench.lane.answer(slot, NodeRemoved("removed"))
+    error = bench.outcome(slot)
+    assert isinstance(error, ConnectionLost)
+    assert "r" == error.request_id
+
+
+def test_what_was_refused_only_is_certain(bench: Bench) -> None:
+    """The reason that was met last is told."""
+    slot, _ = bench.start(timeout=0.3)
+    bench.lane.is_usable = False
+    bench.lane.answer(slot, NotLeader("no"))
+    assert isinstance(bench.outcome(slot), NotLeader)
+    other = Slot(b"word", deadline=monotonic() + 0.1)
+    bench.courier.start(other)
+    assert isinstance(bench.outcome(other), NoQuorum)
+
+
+def test_a_forgotten_session_is_renewed_for_what_is_not_in_doubt(bench: Bench) -> None:
+    """Under a new number; the old one was certainly not applied (P88)."""
+    slot, number = bench.start()
+    assert 100 == number[0]
+    bench.lane.answer(slot, SessionExpired("forgotten"))
+    assert (slot, (200, 1)) == bench.lane.next()
+    bench.lane.answer(slot)
+    assert bench.outcome(slot) is None
+    assert (200, 2) == bench.start()[1]
+
+
+def test_what_is_in_doubt_ends_with_its_session(bench: Bench) -> None:
+    """It is sent under its old number, also when others have a new session (P88)."""
+    slot, number = bench.start()
+    other, _ = bench.start()
+    bench.lane.answer(slot, LeadershipLost("lost"))
+    assert (slot, number) == bench.lane.next()
+    bench.lane.answer(other, SessionExpired("forgotten"))
+    assert (other, (200, 1)) == bench.lane.next()
+    bench.lane.answer(slot, LeadershipLost("lost"))
+    assert (slot, number) == bench.lane.next()
+    bench.lane.answer(slot, SessionExpired("forgotten"))
+    assert isinstance(bench.outcome(slot), SessionExpired)
+
+
+def test_what_a_forgotten_session_refused_is_in_the_log(bench: Bench) -> None:
+    """So it does not end as `NotApplied`, though it had no effect."""
+    slot, _ = bench.start(timeout=0.3)
+    bench.lane.is_usable = False
+    bench.lane.answer(slot, SessionExpired("forgotten"))
+    assert isinstance(bench.outcome(slot), MaybeApplied)
+
+
+def test_an_answer_that_comes_late_changes_nothing(bench: Bench) -> None:
+    """Given up is given up; and it is told once."""
+    slot, _ = bench.start(timeout=0.05)
+    assert isinstance(bench.outcome(slot), ApplyTimeout)
+    bench.lane.answer(slot)
+    assert isinstance(slot.error, ApplyTimeout)
+    assert slot.result is None
+
+
+def test_commands_that_wait_are_sent_in_order(bench: Bench) -> None:
+    """What comes while others are behind goes behind them."""
+    bench.start()
+    bench.lane.is_usable = False
+    slots = [Slot(b"%d" % n, deadline=monotonic() + DEADLINE) for n in range(5)]
+    for slot in slots:
+        bench.courier.start(slot)
+    bench.lane.is_usable = True
+    assert slots == [bench.lane.next()[0] for _ in slots]

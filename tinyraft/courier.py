@@ -1,0 +1,507 @@
+"""A caller's commands on their way: to the leader, and again until their fate is known (6.2, 6.3).
+
+Law: a command is started in its own thread and goes straight to the leader that is known; whatever
+does not go straight is done in one thread, the courier's, in order: looking for the leader, opening
+the session, sending again. A command is over once; while a sending of it may have been applied, it
+is sent again only under its number, and ends in `MaybeApplied` if time ends first.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
+from itertools import count
+from queue import Empty, SimpleQueue
+from threading import Condition, Lock, Thread
+from time import monotonic
+from typing import Protocol
+
+from tinyraft.errors import (
+    ApplyTimeout,
+    ConnectionLost,
+    MaybeApplied,
+    ModuleError,
+    ModuleFailed,
+    NoQuorum,
+    NotStarted,
+    Overloaded,
+    Rejected,
+    ServerStopped,
+    SessionExpired,
+    TinyraftError,
+    WrongCluster,
+)
+from tinyraft.route import Retry, Route
+from tinyraft.session import Session
+from tinyraft.transport.channels import Channels
+from tinyraft.transport.commands import Answered, CommandStream
+from tinyraft.transport.guard import Guard
+from tinyraft.transport.slots import Slot
+
+OPEN_SECONDS = 1.0  # how long a node may take to greet before the next one is tried
+SESSION_SECONDS = 2.0  # and to open a session
+LOOK_SECONDS = 0.1  # between two looks at deadlines and silent lanes, while futures are open
+MOST_COMMANDS = 16_384
+MOST_BYTES = 64 << 20  # of commands under way
+
+
+class Lane(Protocol):
+    """A way to one node. Its answers go to `Courier.answered`."""
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it takes commands."""
+
+    def send(self, slot: Slot) -> None:
+        """Send a command; called without the lock."""
+
+    def withdraw(self, slot: Slot) -> bool:
+        """Take it back, under the lock; False when it may have arrived."""
+
+    def finish(self) -> None:
+        """Take no more commands."""
+
+    def break_off(self) -> None:
+        """End at once."""
+
+
+class Courier:
+    """Delivers commands. Thread-safe."""
+
+    def __init__(
+        self, addresses: Sequence[str], *, channels: Channels, is_exactly_once: bool = True
+    ) -> None:
+        """Prepare; nothing is dialled yet."""
+        self.last_index = 0  # the highest one that an answer told
+        self._home: Lane | None = None  # the program's own node, where it has one
+        self._channels = channels
+        self._is_exactly_once = is_exactly_once
+        self._route = Route(addresses, random=random.Random())
+        self._lock = Lock()  # guards all below, and the slots; leaf, but for session and inbox
+        self._changed = Condition(self._lock)  # room, or the end
+        self._open: dict[Slot, None] = {}
+        self._bytes = 0
+        self._blocked = 0  # threads that wait for room
+        self._behind = 0  # slots that the courier's thread has to send
+        self._lane: CommandStream | None = None
+        self._session: Session | None = None
+        self._deadlines: list[tuple[float, int, Slot]] = []  # a heap: of those without a thread
+        self._numbers = count()
+        self._cluster = ""
+        self._is_closed = False
+        self._thread: Thread | None = None
+        self._guard: Guard | None = None
+        self._queue: SimpleQueue[Slot | None] = SimpleQueue()  # None: look
+        self._waiting: deque[Slot] = deque()  # the thread's own
+        self._pauses = False  # likewise
+
+    def live_at(self, make: Callable[..., Lane]) -> None:
+        """Go the short way to the program's own node while that leads; before the first command.
+
+        *make* gets the ``lock`` of the slots, and who is to be told what they are ``answered``.
+        """
+        self._home = make(lock=self._lock, answered=self.answered)
+
+    # --- the caller's thread --------------------------------------------------------------------
+
+    def start(self, slot: Slot) -> None:
+        """Send *slot* as soon as that can be done; blocks only while too much is under way.
+
+        Raises:
+            Overloaded: There was no room until the deadline.
+            NotStarted: The caller was closed.
+        """
+        with self._lock:
+            self._admit(slot)
+            lane = self._usable_lane()
+            session = self._session
+            is_direct = not self._behind and lane is not None
+            is_direct = is_direct and (session is not None or not self._is_exactly_once)
+            if is_direct:
+                self._assign(slot, lane)
+            else:
+                self._behind += 1
+            if slot.on_done is not None and slot.deadline is not None:
+                self._watch(slot, slot.deadline)
+            if self._thread is None:
+                self._begin()
+        if is_direct:
+            assert lane is not None, "it is usable"
+            lane.send(slot)
+        else:
+            self._queue.put(slot)
+
+    def _admit(self, slot: Slot) -> None:
+        """Wait for room, under the lock."""
+        while True:
+            self.refuse_closed()
+            size, session = len(slot.command), self._session
+            has_room = len(self._open) < MOST_COMMANDS and (
+                not self._bytes or self._bytes + size <= MOST_BYTES
+            )
+            if has_room and (session is None or not session.is_full):
+                break
+            left = None if slot.deadline is None else slot.deadline - monotonic()
+            if left is not None and left <= 0:
+                raise Overloaded(
+                    f"this caller has {len(self._open)} commands of {self._bytes} bytes under way,"
+                    " and none of them ended in time"
+                )
+            self._blocked += 1
+            self._changed.wait(left)
+            self._blocked -= 1
+        self._open[slot] = None
+        self._bytes += size
+
+    def _usable_lane(self) -> Lane | None:
+        home = self._home
+        if home is not None and home.is_usable:
+            return home
+        return self._lane if self._lane is not None and self._lane.is_usable else None
+
+    def _assign(self, slot: Slot, lane: Lane | None) -> None:
+        """Number *slot* for its next sending, by *lane*; under the lock."""
+        session = self._session
+        if slot.session is not session and not slot.is_in_doubt and not slot.opens_session:
+            if slot.session is not None:
+                slot.session.settle(slot.sequence)
+            slot.session = session
+            slot.sequence = session.begin() if session is not None else 0
+        slot.lane, slot.was_written = lane, False
+
+    def _watch(self, slot: Slot, deadline: float) -> None:
+        if not self._deadlines:
+            self._queue.put(None)  # from now on the courier looks at the clock
+        heappush(self._deadlines, (deadline, next(self._numbers), slot))
+
+    def _begin(self) -> None:
+        self._guard = Guard("tinyraft-caller-guard", self.close)
+        self._guard.start()
+        self._thread = Thread(target=self._run, name="tinyraft-caller-courier", daemon=True)
+        self._thread.start()
+
+    def wait(self, slot: Slot) -> None:
+        """Block until *slot* is over: its own deadline ends it, too."""
+        while True:
+            left = None if slot.deadline is None else slot.deadline - monotonic()
+            if left is not None and left <= 0:
+                self._give_up(slot)
+            patience = OPEN_SECONDS if left is None or slot.is_over else min(OPEN_SECONDS, left)
+            if slot.done.acquire(timeout=max(0.0, patience)):
+                return
+            self._queue.put(None)  # is its node silent?
+
+    def _give_up(self, slot: Slot) -> None:
+        """Time is up: end *slot* with what is known of it, unless it is over already."""
+        with self._lock:
+            if slot.is_over:
+                return
+            lane = slot.lane
+            is_unsent = lane is None or lane.withdraw(slot)  # type: ignore[attr-defined]
+            if is_unsent and not slot.is_in_doubt:
+                slot.error = slot.why or NoQuorum("no leader was found in time; nothing was sent")
+            else:
+                last = f" (the last sending: {slot.why})" if slot.why is not None else ""
+                slot.error = ApplyTimeout(
+                    f"no answer in time; the command was sent and may be applied{last}",
+                    request_id=slot.request_id,
+                )
+            self._end(slot)
+        slot.tell()
+
+    def _end(self, slot: Slot) -> None:
+        """Mark it as over; under the lock."""
+        slot.is_over = True
+        self._open.pop(slot, None)
+        self._bytes -= len(slot.command)
+        if slot.session is not None:
+            slot.session.settle(slot.sequence)
+        if self._blocked:
+            self._changed.notify_all()
+
+    # --- answers --------------------------------------------------------------------------------
+
+    def answered(self, lane: object, answers: Sequence[Answered]) -> None:
+        """Take what a lane's node said of commands; from any thread, without locks."""
+        over: list[Slot] = []
+        again: list[Slot] = []
+        with self._lock:
+            for slot, error, result, index, term, stages in answers:
+                if slot.is_over or slot.lane is not lane:
+                    continue  # too late: it was given up, or is on another way
+                slot.error, slot.result, slot.index, slot.term = error, result, index, term
+                slot.stages = stages
+                if error is None or isinstance(error, Rejected | ModuleError) or slot.opens_session:
+                    self.last_index = max(self.last_index, index)
+                    self._end(slot)
+                    over.append(slot)
+                else:
+                    slot.lane = None
+                    self._behind += 1
+                    again.append(slot)
+        for slot in over:
+            slot.tell()
+        for slot in again:
+            self._queue.put(slot)
+
+    # --- the courier's thread -------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._is_closed:
+            self._collect()
+            self._look()
+            if not self._waiting or self._is_closed:
+                continue
+            if self._pauses:
+                self._pauses = False
+                self._pause()
+                continue
+            try:
+                lane = self._find_lane()
+                if lane is not None and self._has_session(lane):
+                    self._send(lane)
+            except TinyraftError as error:  # another cluster, or closed
+                self._fail_waiting(error)
+
+    def _collect(self) -> None:
+        """Take what has come; wait for it if there is nothing to do."""
+        try:
+            item = self._queue.get(timeout=self._patience())
+            while True:
+                if item is not None:
+                    self._take(item)
+                item = self._queue.get_nowait()
+        except Empty:
+            pass
+
+    def _patience(self) -> float | None:
+        if self._waiting:
+            return 0.0
+        return LOOK_SECONDS if self._deadlines else None
+
+    def _take(self, slot: Slot) -> None:
+        """Decide what follows from the last answer to *slot*, if there was one."""
+        error, slot.error = slot.error, None
+        if error is not None:
+            retry = self._route.after(
+                error, is_numbered=slot.session is not None, is_in_doubt=slot.is_in_doubt
+            )
+            if retry is None:
+                self._fail(slot, error)
+                return
+            self._prepare(slot, error, retry)
+        self._waiting.append(slot)
+
+    def _prepare(self, slot: Slot, error: TinyraftError, retry: Retry) -> None:
+        if not isinstance(slot.why, SessionExpired):  # else it is in the log, without effect
+            slot.why = error
+        slot.is_in_doubt |= retry.is_in_doubt
+        self._pauses |= not retry.at_once
+        with self._lock:
+            if retry.in_new_session and slot.session is self._session:
+                self._session = None
+        if retry.elsewhere:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Look for another leader next time."""
+        with self._lock:
+            lane, self._lane = self._lane, None
+        if lane is not None:
+            lane.finish()
+
+    def _fail(self, slot: Slot, error: TinyraftError) -> None:
+        """End *slot*; what one sending may have done, no later refusal undoes."""
+        with self._lock:
+            self._behind -= 1
+            if slot.is_over:
+                return
+            if slot.is_in_doubt and not isinstance(error, MaybeApplied | ModuleFailed):
+                error = ConnectionLost(
+                    f"an earlier sending of the command may have been applied; the last: {error}",
+                    request_id=slot.request_id,
+                )
+            if isinstance(error, MaybeApplied):
+                error.request_id = slot.request_id
+            slot.error = error
+            self._end(slot)
+        slot.tell()
+
+    def _fail_waiting(self, error: TinyraftError) -> None:
+        waiting, self._waiting = self._waiting, deque()
+        for slot in waiting:
+            self._fail(slot, type(error)(str(error)))
+
+    def _look(self) -> None:
+        """End what is out of time, forget what is over, and take back what a silent node has."""
+        now = monotonic()
+        due: list[Slot] = []
+        with self._lock:
+            heap = self._deadlines
+            while heap and (heap[0][0] <= now or heap[0][2].is_over):
+                due.append(heappop(heap)[2])
+            alive = deque(slot for slot in self._waiting if not slot.is_over)
+            self._behind -= len(self._waiting) - len(alive)
+            self._waiting = alive
+            lane = self._lane
+        for slot in due:
+            self._give_up(slot)
+        if lane is not None and not lane.is_usable:
+            self._leave_silent(lane)
+
+    def _leave_silent(self, lane: CommandStream) -> None:
+        self._leave()
+        if not self._is_exactly_once:
+            return  # what was sent waits: only its answer can tell
+        with self._lock:
+            slots = [slot for slot in self._open if slot.lane is lane]
+        why = f"{lane.address} is silent; the command was sent and may be applied"
+        self.answered(lane, [Answered(slot, ConnectionLost(why)) for slot in slots])
+
+    def _find_lane(self) -> Lane | None:
+        """Return the way to the leader; None when one try was in vain."""
+        with self._lock:
+            lane = self._usable_lane()
+        if lane is not None:
+            return lane
+        self._leave()
+        address = self._route.next()
+        found = self._try(address)
+        if found is None and self._route.tried():
+            self._pause()
+        with self._lock:
+            self._lane = found
+        return found
+
+    def _try(self, address: str) -> CommandStream | None:
+        """Open a stream to *address* and keep it if that is the leader."""
+        try:
+            stream = CommandStream(
+                self._channels.to(address), address, lock=self._lock, answered=self.answered
+            )
+        except ValueError as error:  # grpc's word for a channel that was closed meanwhile
+            raise NotStarted("this caller was closed") from error
+        if not stream.wait_open(self._most(OPEN_SECONDS)):
+            stream.break_off()
+            return None
+        greeting = stream.greeting
+        self._pin(greeting.get("tinyraft-cluster", ""), address, stream)
+        leads = self._route.greeted(
+            greeting.get("tinyraft-node", ""),
+            leader=greeting.get("tinyraft-leader-id", ""),
+            address=greeting.get("tinyraft-leader-address", ""),
+            term=int(greeting.get("tinyraft-leader-term", "0")),
+        )
+        if leads:
+            return stream
+        stream.finish()
+        return None
+
+    def _most(self, seconds: float) -> float:
+        """Wait at most *seconds*, and not beyond the next deadline of a future."""
+        with self._lock:
+            nearest = self._deadlines[0][0] if self._deadlines else float("inf")
+        return max(0.01, min(seconds, nearest - monotonic()))
+
+    def _pin(self, cluster: str, address: str, stream: CommandStream) -> None:
+        if self._cluster and cluster and cluster != self._cluster:
+            stream.finish()
+            raise WrongCluster(
+                f"{address} belongs to cluster {cluster}, this caller to {self._cluster}:"
+                " check its addresses"
+            )
+        self._cluster = self._cluster or cluster
+
+    def _has_session(self, lane: Lane) -> bool:
+        """Make sure that there is a session; False when the leader could not open one now."""
+        if self._session is not None or not self._is_exactly_once:
+            return True
+        slot = Slot(b"", opens_session=True)
+        with self._lock:
+            self._open[slot] = None
+            self._assign(slot, lane)
+        lane.send(slot)
+        if not slot.done.acquire(timeout=self._most(SESSION_SECONDS)):
+            with self._lock:
+                if not slot.is_over:
+                    self._end(slot)
+            self._leave()
+            return False
+        error = slot.error
+        if error is None:
+            with self._lock:
+                self._session = Session(slot.index, slot.term)
+            return True
+        retry = self._route.after(error, is_numbered=True)  # one session too many does no harm
+        if retry is None:
+            raise error
+        for waiting in self._waiting:
+            waiting.why = waiting.why or error
+        self._pauses |= not retry.at_once
+        if retry.elsewhere:
+            self._leave()
+        return False
+
+    def _send(self, lane: Lane) -> None:
+        """Send everything that waits."""
+        waiting, self._waiting = self._waiting, deque()
+        with self._lock:
+            sent = [slot for slot in waiting if not slot.is_over]
+            for slot in sent:
+                self._assign(slot, lane)
+        for slot in sent:
+            lane.send(slot)
+        with self._lock:
+            self._behind -= len(waiting)
+
+    def _pause(self) -> None:
+        """Wait a little."""
+        self.sleep(self._most(self._route.pause()))
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def refuse_closed(self) -> None:
+        """Raise `NotStarted` when the caller was closed."""
+        if self._is_closed:
+            raise NotStarted("this caller was closed")
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, but not after the end."""
+        with self._lock:
+            if not self._is_closed:
+                self._changed.wait(seconds)
+
+    def close(self) -> None:
+        """Break off everything: whoever waits gets `MaybeApplied`, or `NotStarted` if unsent."""
+        with self._lock:
+            self._is_closed = True
+            slots = list(self._open)
+            for slot in slots:
+                self._stop(slot)
+            lane, self._lane = self._lane, None
+            guard, self._guard = self._guard, None
+            thread = self._thread
+            self._changed.notify_all()
+        for slot in slots:
+            slot.tell()
+        self._queue.put(None)
+        if lane is not None:
+            lane.break_off()
+        self._channels.close()
+        if guard is not None:
+            guard.cancel()
+        if thread is not None:
+            thread.join(OPEN_SECONDS)
+
+    def _stop(self, slot: Slot) -> None:
+        lane = slot.lane
+        is_unsent = lane is None or lane.withdraw(slot)  # type: ignore[attr-defined]
+        if is_unsent and not slot.is_in_doubt:
+            slot.error = NotStarted("this caller was closed; nothing was sent")
+        else:
+            slot.error = ServerStopped(
+                "this caller was closed; the command may be applied", request_id=slot.request_id
+            )
+        self._end(slot)

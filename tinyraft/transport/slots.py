@@ -1,0 +1,78 @@
+"""One command of a caller on its way, over all its sendings.
+
+Law: it is over once, whoever ends it: an answer, or time. While one of the sendings may have been
+applied, no other makes it certain that the command was not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Lock
+
+from tinyraft.errors import TinyraftError
+from tinyraft.session import Session
+
+
+class Slot:
+    """One command. Its owner's lock guards `was_written` and `is_over`."""
+
+    __slots__ = (
+        "command",
+        "deadline",
+        "done",
+        "error",
+        "index",
+        "is_in_doubt",
+        "is_over",
+        "lane",
+        "on_done",
+        "opens_session",
+        "request_id",
+        "result",
+        "sequence",
+        "session",
+        "stages",
+        "term",
+        "ticket",
+        "was_written",
+        "why",
+    )
+
+    def __init__(
+        self,
+        command: bytes,
+        *,
+        request_id: str = "",
+        deadline: float | None = None,
+        opens_session: bool = False,
+        on_done: Callable[[Slot], None] | None = None,
+    ) -> None:
+        """Begin unsent; *on_done* is called once it is over, else `done` is opened."""
+        self.command = command
+        self.request_id = request_id
+        self.deadline = deadline
+        self.opens_session = opens_session
+        self.on_done = on_done
+        self.session: Session | None = None
+        self.sequence = 0
+        self.lane: object = None  # where it was sent last
+        self.ticket: object = None  # that lane's own
+        self.result: bytes | None = None
+        self.error: TinyraftError | None = None
+        self.index = 0
+        self.term = 0
+        self.stages = (0, 0, 0)
+        self.was_written = False  # by the present sending
+        self.is_in_doubt = False  # an earlier sending may have been applied
+        self.is_over = False
+        self.why: TinyraftError | None = None  # it was sent again
+        self.done = Lock()
+        if on_done is None:
+            self.done.acquire()
+
+    def tell(self) -> None:
+        """Let its owner know that it is over. Called once, outside all locks."""
+        if self.on_done is None:
+            self.done.release()
+        else:
+            self.on_done(self)
