@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
-from threading import Lock
+from threading import Event, Lock
 from time import monotonic
 from typing import Any
 
@@ -19,8 +19,10 @@ from tinyraft.errors import (
     MaybeApplied,
     NodeRemoved,
     NoQuorum,
+    NotApplied,
     NotLeader,
     Overloaded,
+    ServerStopped,
     SessionExpired,
     TinyraftError,
 )
@@ -39,6 +41,8 @@ class Lane:
         self.sent: SimpleQueue[Slot] = SimpleQueue()
         self.withdrawable: set[Slot] = set()
         self.sessions = 0
+        self.gate = Event()  # closed, it keeps whoever sends
+        self.gate.set()
         self._answered = answered
 
     def send(self, slot: Slot) -> None:
@@ -48,6 +52,7 @@ class Lane:
             self._answered(self, [Answered(slot, None, None, self.sessions * 100, 1)])
         else:
             self.sent.put(slot)
+            assert self.gate.wait(DEADLINE)
 
     def withdraw(self, slot: Slot) -> bool:
         """Say what the test says."""
@@ -90,6 +95,14 @@ class Bench:
         sent, number = self.lane.next()
         assert sent is slot
         return slot, number
+
+    def keep_busy(self, **options: Any) -> Slot:
+        """Keep the courier's thread busy with a command, until the lane's gate is opened."""
+        slot, _ = self.start(**options)
+        self.lane.gate.clear()
+        self.lane.answer(slot, NotLeader("no"))
+        assert slot is self.lane.next()[0]
+        return slot
 
     def outcome(self, slot: Slot) -> TinyraftError | None:
         """Wait for the end."""
@@ -140,6 +153,35 @@ def test_a_refusal_behind_a_sending_in_doubt_is_no_certainty(bench: Bench) -> No
     error = bench.outcome(slot)
     assert isinstance(error, ConnectionLost)
     assert "r" == error.request_id
+
+
+def test_what_a_busy_courier_has_not_seen_yet_counts(bench: Bench) -> None:
+    """Time ends between the word that it may be applied and the courier's look at it (P89)."""
+    slot, _ = bench.start(timeout=0.3)
+    bench.keep_busy()
+    bench.lane.answer(slot, ConnectionLost("lost"))
+    assert isinstance(bench.outcome(slot), ApplyTimeout)
+    bench.lane.gate.set()
+
+
+def test_what_a_busy_courier_has_not_seen_yet_counts_at_the_end(bench: Bench) -> None:
+    """Likewise when the caller is closed (P89)."""
+    slot, _ = bench.start()
+    bench.keep_busy(on_done=lambda _: bench.lane.gate.set())
+    bench.lane.answer(slot, LeadershipLost("lost"))
+    bench.courier.close()
+    assert isinstance(bench.outcome(slot), ServerStopped)
+
+
+def test_a_courier_that_comes_late_does_not_undo_the_end(bench: Bench) -> None:
+    """What was given up, before its last answer was looked at, never looks like a success."""
+    slot, _ = bench.start(timeout=0.3)
+    bench.keep_busy()
+    bench.lane.answer(slot, NotLeader("no"))
+    bench.courier.wait(slot)
+    bench.lane.gate.set()
+    until(lambda: not bench.courier._behind, what="the courier has looked at everything")
+    assert isinstance(slot.error, NotApplied)
 
 
 def test_what_was_refused_only_is_certain(bench: Bench) -> None:

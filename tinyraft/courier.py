@@ -198,9 +198,7 @@ class Courier:
         with self._lock:
             if slot.is_over:
                 return
-            lane = slot.lane
-            is_unsent = lane is None or lane.withdraw(slot)  # type: ignore[attr-defined]
-            if is_unsent and not slot.is_in_doubt:
+            if self._take_back(slot):
                 slot.error = slot.why or NoQuorum("no leader was found in time; nothing was sent")
             else:
                 last = f" (the last sending: {slot.why})" if slot.why is not None else ""
@@ -210,6 +208,16 @@ class Courier:
                 )
             self._end(slot)
         slot.tell()
+
+    def _take_back(self, slot: Slot) -> bool:
+        """Withdraw *slot*, under the lock; False when any sending of it may have been applied.
+
+        What the last one was answered may not have been looked at yet.
+        """
+        lane, answer = slot.lane, slot.error
+        is_unsent = lane is None or lane.withdraw(slot)  # type: ignore[attr-defined]
+        is_in_doubt = slot.is_in_doubt or isinstance(answer, MaybeApplied | ModuleFailed)
+        return is_unsent and not is_in_doubt
 
     def _end(self, slot: Slot) -> None:
         """Mark it as over; under the lock."""
@@ -283,7 +291,8 @@ class Courier:
 
     def _take(self, slot: Slot) -> None:
         """Decide what follows from the last answer to *slot*, if there was one."""
-        error, slot.error = slot.error, None
+        with self._lock:
+            error = None if slot.is_over else slot.error  # else that is what it ended with
         if error is not None:
             retry = self._route.after(
                 error, is_numbered=slot.session is not None, is_in_doubt=slot.is_in_doubt
@@ -295,11 +304,13 @@ class Courier:
         self._waiting.append(slot)
 
     def _prepare(self, slot: Slot, error: TinyraftError, retry: Retry) -> None:
-        if not isinstance(slot.why, SessionExpired):  # else it is in the log, without effect
-            slot.why = error
-        slot.is_in_doubt |= retry.is_in_doubt
         self._pauses |= not retry.at_once
         with self._lock:
+            if not isinstance(slot.why, SessionExpired):  # else it is in the log, without effect
+                slot.why = error
+            slot.is_in_doubt |= retry.is_in_doubt
+            if not slot.is_over:
+                slot.error = None
             if retry.in_new_session and slot.session is self._session:
                 self._session = None
         if retry.elsewhere:
@@ -496,9 +507,7 @@ class Courier:
             thread.join(OPEN_SECONDS)
 
     def _stop(self, slot: Slot) -> None:
-        lane = slot.lane
-        is_unsent = lane is None or lane.withdraw(slot)  # type: ignore[attr-defined]
-        if is_unsent and not slot.is_in_doubt:
+        if self._take_back(slot):
             slot.error = NotStarted("this caller was closed; nothing was sent")
         else:
             slot.error = ServerStopped(
