@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from threading import Event
 from time import monotonic
 
@@ -184,6 +186,18 @@ def test_nobody_waits_beyond_the_deadline_for_a_leader() -> None:
         with pytest.raises(tinyraft.NotApplied):
             caller.apply_many([b"x", b"y"], timeout=0.1)
         assert monotonic() - began < DEADLINE / 2
+
+
+def test_a_query_ends_in_time_however_many_nodes_are_silent() -> None:
+    """Each gets what is left of the time, not all of it (P91)."""
+    with ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(6)]
+        addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in silent]
+        caller = stack.enter_context(tinyraft.Caller(addresses))
+        began = monotonic()
+        with pytest.raises(tinyraft.ReadFailed):
+            caller.query(b"x", timeout=0.4)
+        assert monotonic() - began < 1.2
 
 
 def test_nobody_waits_beyond_the_deadline_for_an_answer(cluster: LocalCluster) -> None:

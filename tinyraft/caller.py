@@ -233,8 +233,9 @@ class Caller:
         deadline = monotonic() + timeout
         min_index = self.courier.last_index
         last: Exception | None = None
-        while (left := deadline - monotonic()) > 0:
+        while deadline > monotonic():
             for address in self._addresses:
+                left = max(0.0, deadline - monotonic())
                 try:
                     return query(
                         self._channels.to(address),
