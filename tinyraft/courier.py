@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from itertools import count
 from queue import Empty, SimpleQueue
-from threading import Condition, Lock, Thread
+from threading import Condition, Lock
 from time import monotonic
 from typing import Protocol
 
@@ -25,6 +25,7 @@ from tinyraft.errors import (
     ModuleError,
     ModuleFailed,
     NoQuorum,
+    NotApplied,
     NotStarted,
     Overloaded,
     Rejected,
@@ -33,6 +34,8 @@ from tinyraft.errors import (
     TinyraftError,
     WrongCluster,
 )
+from tinyraft.logs import Log
+from tinyraft.node.loop import Loop
 from tinyraft.route import Retry, Route
 from tinyraft.session import Session
 from tinyraft.transport.channels import Channels
@@ -74,6 +77,7 @@ class Courier:
         self, addresses: Sequence[str], *, channels: Channels, is_exactly_once: bool = True
     ) -> None:
         """Prepare; nothing is dialled yet."""
+        self._log = Log("caller")
         self.last_index = 0  # the highest one that an answer told
         self._home: Lane | None = None  # the program's own node, where it has one
         self._channels = channels
@@ -91,7 +95,8 @@ class Courier:
         self._numbers = count()
         self._cluster = ""
         self._is_closed = False
-        self._thread: Thread | None = None
+        self._why = "this caller was closed"
+        self._thread: Loop | None = None
         self._guard: Guard | None = None
         self._queue: SimpleQueue[Slot | None] = SimpleQueue()  # None: look
         self._waiting: deque[Slot] = deque()  # the thread's own
@@ -114,6 +119,9 @@ class Courier:
             NotStarted: The caller was closed.
         """
         with self._lock:
+            self.refuse_closed()
+            if self._thread is None:
+                self._begin()
             self._admit(slot)
             lane = self._usable_lane()
             session = self._session
@@ -123,10 +131,8 @@ class Courier:
                 self._assign(slot, lane)
             else:
                 self._behind += 1
-            if slot.on_done is not None and slot.deadline is not None:
-                self._watch(slot, slot.deadline)
-            if self._thread is None:
-                self._begin()
+            if slot.on_done is not None:
+                self._watch(slot, float("inf") if slot.deadline is None else slot.deadline)
         if is_direct:
             assert lane is not None, "it is usable"
             lane.send(slot)
@@ -177,13 +183,21 @@ class Courier:
         heappush(self._deadlines, (deadline, next(self._numbers), slot))
 
     def _begin(self) -> None:
+        thread = Loop("tinyraft-caller-courier", self._run, died=self._died)
+        thread.start()
+        self._thread = thread
         self._guard = Guard("tinyraft-caller-guard", self.close)
         self._guard.start()
-        self._thread = Thread(target=self._run, name="tinyraft-caller-courier", daemon=True)
-        self._thread.start()
 
     def wait(self, slot: Slot) -> None:
-        """Block until *slot* is over: its own deadline ends it, too."""
+        """Block until *slot* is over: its own deadline ends it, too, and an interrupt."""
+        try:
+            self._wait(slot)
+        finally:
+            if not slot.is_over:
+                self._give_up(slot)  # Ctrl-C: nobody waits for it any more
+
+    def _wait(self, slot: Slot) -> None:
         while True:
             left = None if slot.deadline is None else slot.deadline - monotonic()
             if left is not None and left <= 0:
@@ -237,11 +251,12 @@ class Courier:
         again: list[Slot] = []
         with self._lock:
             for slot, error, result, index, term, stages in answers:
-                if slot.is_over or slot.lane is not lane:
-                    continue  # too late: it was given up, or is on another way
+                is_last = error is None or isinstance(error, Rejected | ModuleError)
+                if slot.is_over or (slot.lane is not lane and not is_last):
+                    continue  # given up, or on another way: only the module's word still counts
                 slot.error, slot.result, slot.index, slot.term = error, result, index, term
                 slot.stages = stages
-                if error is None or isinstance(error, Rejected | ModuleError) or slot.opens_session:
+                if is_last or slot.opens_session:
                     self.last_index = max(self.last_index, index)
                     self._end(slot)
                     over.append(slot)
@@ -347,20 +362,34 @@ class Courier:
 
     def _look(self) -> None:
         """End what is out of time, forget what is over, and take back what a silent node has."""
+        self._end_due()
+        with self._lock:
+            alive = deque(slot for slot in self._waiting if not slot.is_over)
+            self._behind -= len(self._waiting) - len(alive)
+            self._waiting = alive
+            lane = self._lane
+        if lane is not None and not lane.is_usable:
+            self._leave_silent(lane)
+
+    def _end_due(self) -> None:
+        """End the futures that are out of time."""
         now = monotonic()
         due: list[Slot] = []
         with self._lock:
             heap = self._deadlines
             while heap and (heap[0][0] <= now or heap[0][2].is_over):
                 due.append(heappop(heap)[2])
-            alive = deque(slot for slot in self._waiting if not slot.is_over)
-            self._behind -= len(self._waiting) - len(alive)
-            self._waiting = alive
-            lane = self._lane
         for slot in due:
             self._give_up(slot)
-        if lane is not None and not lane.is_usable:
-            self._leave_silent(lane)
+
+    def _wait_for(self, over: Callable[[float], bool], seconds: float) -> bool:
+        """Wait for *over*, which itself waits so long as it is told; futures end in time."""
+        until = monotonic() + seconds
+        while not self._is_closed and (left := until - monotonic()) > 0:
+            if over(min(left, LOOK_SECONDS)):
+                return True
+            self._end_due()
+        return False
 
     def _leave_silent(self, lane: CommandStream) -> None:
         self._leave()
@@ -393,8 +422,10 @@ class Courier:
                 self._channels.to(address), address, lock=self._lock, answered=self.answered
             )
         except ValueError as error:  # grpc's word for a channel that was closed meanwhile
-            raise NotStarted("this caller was closed") from error
-        if not stream.wait_open(self._most(OPEN_SECONDS)):
+            raise NotStarted(self._why) from error
+        except RuntimeError:  # grpc's, when the system has no thread for it: later, perhaps
+            return None
+        if not self._wait_for(stream.wait_open, OPEN_SECONDS) or not stream.is_usable:
             stream.break_off()
             return None
         greeting = stream.greeting
@@ -410,12 +441,6 @@ class Courier:
         stream.finish()
         return None
 
-    def _most(self, seconds: float) -> float:
-        """Wait at most *seconds*, and not beyond the next deadline of a future."""
-        with self._lock:
-            nearest = self._deadlines[0][0] if self._deadlines else float("inf")
-        return max(0.01, min(seconds, nearest - monotonic()))
-
     def _pin(self, cluster: str, address: str, stream: CommandStream) -> None:
         if self._cluster and cluster and cluster != self._cluster:
             stream.finish()
@@ -429,31 +454,39 @@ class Courier:
         """Make sure that there is a session; False when the leader could not open one now."""
         if self._session is not None or not self._is_exactly_once:
             return True
-        slot = Slot(b"", opens_session=True)
+        slot = Slot(b"", opens_session=True, on_done=self._opened)
+        slot.done.acquire()
         with self._lock:
             self._open[slot] = None
             self._assign(slot, lane)
         lane.send(slot)
-        if not slot.done.acquire(timeout=self._most(SESSION_SECONDS)):
-            with self._lock:
-                if not slot.is_over:
-                    self._end(slot)
-            self._leave()
+
+        def is_told(seconds: float) -> bool:
+            return slot.done.acquire(timeout=seconds) or self._session is not None
+
+        if not self._wait_for(is_told, SESSION_SECONDS):
+            self._leave()  # but its answer counts when it comes
             return False
         error = slot.error
         if error is None:
-            with self._lock:
-                self._session = Session(slot.index, slot.term)
             return True
         retry = self._route.after(error, is_numbered=True)  # one session too many does no harm
         if retry is None:
             raise error
-        for waiting in self._waiting:
-            waiting.why = waiting.why or error
+        if isinstance(error, NotApplied):  # what became of a session is not what became of them
+            for waiting in self._waiting:
+                waiting.why = waiting.why or error
         self._pauses |= not retry.at_once
         if retry.elsewhere:
             self._leave()
         return False
+
+    def _opened(self, slot: Slot) -> None:
+        """Use the session that *slot* opened, however late, if there is none yet."""
+        if slot.error is None:
+            with self._lock:
+                self._session = self._session or Session(slot.index, slot.term)
+        slot.done.release()
 
     def _send(self, lane: Lane) -> None:
         """Send everything that waits."""
@@ -469,20 +502,26 @@ class Courier:
 
     def _pause(self) -> None:
         """Wait a little."""
-        self.sleep(self._most(self._route.pause()))
+        self.sleep(self._route.pause())
 
     # --- the end --------------------------------------------------------------------------------
 
     def refuse_closed(self) -> None:
         """Raise `NotStarted` when the caller was closed."""
         if self._is_closed:
-            raise NotStarted("this caller was closed")
+            raise NotStarted(self._why)
 
     def sleep(self, seconds: float) -> None:
         """Wait, but not after the end."""
         with self._lock:
             if not self._is_closed:
                 self._changed.wait(seconds)
+
+    def _died(self, thread: str, error: BaseException) -> None:
+        """End with the thread: nobody else would send again, or end what is out of time."""
+        self._log.error("caller_failed", thread=thread, error=repr(error), exc_info=error)
+        self._why = f"this caller stopped: {thread} ended with {error!r}"
+        self.close()
 
     def close(self) -> None:
         """Break off everything: whoever waits gets `MaybeApplied`, or `NotStarted` if unsent."""
@@ -508,9 +547,9 @@ class Courier:
 
     def _stop(self, slot: Slot) -> None:
         if self._take_back(slot):
-            slot.error = NotStarted("this caller was closed; nothing was sent")
+            slot.error = NotStarted(f"{self._why}; nothing was sent")
         else:
             slot.error = ServerStopped(
-                "this caller was closed; the command may be applied", request_id=slot.request_id
+                f"{self._why}; the command may be applied", request_id=slot.request_id
             )
         self._end(slot)

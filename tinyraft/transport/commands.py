@@ -76,11 +76,16 @@ class CommandStream:
         self._receiver = Thread(
             target=self._receive, name=f"tinyraft-caller-{address}", daemon=True
         )
-        self._receiver.start()
+        try:
+            self._receiver.start()
+        except RuntimeError as error:  # the system has no thread for it
+            self.failure = ConnectionLost(str(error))
+            self._call.cancel()
+            self._end()
 
     def wait_open(self, timeout: float) -> bool:
-        """Wait for the node's greeting; False when there was none in *timeout* seconds."""
-        return self._greeted.wait(timeout) and not self._ended
+        """Wait for the node's greeting, or the stream's end; False after *timeout* seconds."""
+        return self._greeted.wait(timeout)
 
     @property
     def is_usable(self) -> bool:
