@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from threading import Event
+from threading import Event, current_thread
 from time import monotonic
 
 import pytest
@@ -163,6 +163,33 @@ def test_many_are_applied_together_in_order(shared: LocalCluster) -> None:
         assert before + 104 == int(caller.apply(b"z") or b"")
         with pytest.raises(tinyraft.CommandTooLarge):
             caller.apply_many([b"x", b"x" * (1 << 20 | 1)])
+
+
+def test_a_futures_callback_holds_up_no_node(cluster: LocalCluster) -> None:
+    """Not even on the leader itself: it runs in the caller's own thread (P97)."""
+    cluster.start(1)
+    hold(cluster, "a")
+    leader = cluster["a"]
+    gate, inside = Event(), Event()
+    names: list[str] = []
+
+    def block(_future: Future[bytes | None]) -> None:
+        names.append(current_thread().name)
+        inside.set()
+        assert gate.wait(DEADLINE)
+
+    held = leader.submit(b"hold", timeout=DEADLINE)
+    held.add_done_callback(block)
+    cluster.modules["a"].gate.set()
+    try:
+        assert inside.wait(DEADLINE)
+        assert b"2" == leader.apply(b"y", timeout=DEADLINE)
+        assert [b"3", b"4"] == leader.apply_many([b"z", b"z"], timeout=DEADLINE)
+        behind = leader.submit(b"z", timeout=DEADLINE)
+    finally:
+        gate.set()
+    assert b"5" == behind.result(DEADLINE)
+    assert ["tinyraft-caller-courier"] == names
 
 
 def test_a_future_tells_what_apply_raises(shared: LocalCluster) -> None:

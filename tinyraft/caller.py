@@ -151,6 +151,7 @@ class Caller:
             request_id=request_id,
             deadline=deadline_in(timeout),
             on_done=submission.settle,
+            is_future=True,
         )
         self._check(slot)
         self.courier.start(slot)

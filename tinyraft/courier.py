@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from heapq import heappop, heappush
 from itertools import count
 from queue import Empty, SimpleQueue
@@ -99,6 +100,7 @@ class Courier:
         self._thread: Loop | None = None
         self._guard: Guard | None = None
         self._queue: SimpleQueue[Slot | None] = SimpleQueue()  # None: look
+        self._ended: SimpleQueue[Slot] = SimpleQueue()  # at home; the thread tells their owners
         self._waiting: deque[Slot] = deque()  # the thread's own
         self._pauses = False  # likewise
 
@@ -246,7 +248,10 @@ class Courier:
     # --- answers --------------------------------------------------------------------------------
 
     def answered(self, lane: object, answers: Sequence[Answered]) -> None:
-        """Take what a lane's node said of commands; from any thread, without locks."""
+        """Take what a lane's node said of commands; from any thread, without locks.
+
+        At home that is a thread of the node, in which nothing of the program runs.
+        """
         over: list[Slot] = []
         again: list[Slot] = []
         with self._lock:
@@ -259,7 +264,11 @@ class Courier:
                 if is_last or slot.opens_session:
                     self.last_index = max(self.last_index, index)
                     self._end(slot)
-                    over.append(slot)
+                    if slot.is_future and lane is self._home and not self._is_closed:
+                        self._ended.put(slot)
+                        self._queue.put(None)
+                    else:
+                        over.append(slot)
                 else:
                     slot.lane = None
                     self._behind += 1
@@ -272,6 +281,12 @@ class Courier:
     # --- the courier's thread -------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            self._tell_ended()  # `close` lets no more come
+
+    def _work(self) -> None:
         while not self._is_closed:
             self._collect()
             self._look()
@@ -372,7 +387,7 @@ class Courier:
             self._leave_silent(lane)
 
     def _end_due(self) -> None:
-        """End the futures that are out of time."""
+        """End the futures that are out of time, and tell those that ended at home."""
         now = monotonic()
         due: list[Slot] = []
         with self._lock:
@@ -381,6 +396,12 @@ class Courier:
                 due.append(heappop(heap)[2])
         for slot in due:
             self._give_up(slot)
+        self._tell_ended()
+
+    def _tell_ended(self) -> None:
+        with suppress(Empty):
+            while True:
+                self._ended.get_nowait().tell()
 
     def _wait_for(self, over: Callable[[float], bool], seconds: float) -> bool:
         """Wait for *over*, which itself waits so long as it is told; futures end in time."""
