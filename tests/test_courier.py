@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 from threading import Event, Lock
 from time import monotonic
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -44,6 +44,7 @@ class Lane:
         self.sent: SimpleQueue[Slot] = SimpleQueue()
         self.withdrawable: set[Slot] = set()
         self.address = "a node"
+        self.patience = 1.0
         self.sessions = 0
         self.opens = True  # sessions, by itself
         self.failure: Exception | None = None
@@ -313,6 +314,41 @@ def test_a_future_without_a_deadline_leaves_a_silent_node(bench: Bench) -> None:
     bench.lane.is_usable = True
     silent.is_usable = False
     assert slot is bench.lane.next()[0]
+
+
+class Stream(Lane):
+    """A stream to a node that greets as the leader."""
+
+    made: ClassVar[list[Stream]] = []
+
+    def __init__(self, channel: object, address: str, **how: Any) -> None:
+        del channel
+        super().__init__(**how)
+        self.address = address
+        self.greeting = {"tinyraft-node": "a", "tinyraft-leader-id": "a"}
+        Stream.made.append(self)
+
+    def wait_open(self, timeout: float) -> bool:
+        """It greets at once."""
+        del timeout
+        return True
+
+
+def test_a_silent_node_that_greets_is_given_more_and_more_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is slow, and a stream more every second would make it slower; then nobody gets in."""
+    monkeypatch.setattr(courier_module, "CommandStream", Stream)
+    monkeypatch.setattr(Stream, "made", [])
+    bench.lane.is_usable = False
+    slot = Slot(b"word", on_done=lambda _: None)
+    bench.courier.start(slot)
+    for count, patience in enumerate((1.0, 2.0, 4.0, 8.0, 16.0, 16.0), 1):
+        until(lambda count=count: len(Stream.made) == count, what="a stream is opened")
+        stream = Stream.made[-1]
+        assert slot is stream.next()[0]
+        assert patience == stream.patience
+        stream.is_usable = False
 
 
 def test_futures_end_in_time_while_the_courier_waits(bench: Bench) -> None:

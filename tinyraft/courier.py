@@ -46,6 +46,7 @@ from tinyraft.transport.slots import Slot
 
 OPEN_SECONDS = 1.0  # how long a node may take to greet before the next one is tried
 SESSION_SECONDS = 2.0  # and to open a session
+LONGEST_PATIENCE = 16.0  # with a node that is silent, but greets
 LOOK_SECONDS = 0.1  # between two looks at deadlines and silent lanes, while futures are open
 MOST_COMMANDS = 16_384
 MOST_BYTES = 64 << 20  # of commands under way
@@ -103,6 +104,7 @@ class Courier:
         self._ended: SimpleQueue[Slot] = SimpleQueue()  # at home; the thread tells their owners
         self._waiting: deque[Slot] = deque()  # the thread's own
         self._pauses = False  # likewise
+        self._silent = ("", 0.0)  # likewise: who was left for its silence, and after how long
 
     def live_at(self, make: Callable[..., Lane]) -> None:
         """Go the short way to the program's own node while that leads; before the first command.
@@ -158,7 +160,7 @@ class Courier:
                     " and none of them ended in time"
                 )
             self._blocked += 1
-            self._changed.wait(left)
+            self._changed.wait(left if left is None else min(left, LONGEST_PATIENCE))
             self._blocked -= 1
         self._open[slot] = None
         self._bytes += size
@@ -414,6 +416,7 @@ class Courier:
 
     def _leave_silent(self, lane: CommandStream) -> None:
         self._leave()
+        self._silent = lane.address, lane.patience
         if not self._is_exactly_once:
             return  # what was sent waits: only its answer can tell
         with self._lock:
@@ -458,6 +461,9 @@ class Courier:
             term=int(greeting.get("tinyraft-leader-term", "0")),
         )
         if leads:
+            (silent, patience), self._silent = self._silent, ("", 0.0)
+            if silent == address:  # it lives, and is slow: streams in vain would only slow it more
+                stream.patience = min(2 * patience, LONGEST_PATIENCE)
             return stream
         stream.finish()
         return None
