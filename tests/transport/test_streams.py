@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import DEADLINE
+from tests.cluster import DEADLINE, until
 from tinyraft.core.entry import LONGEST_REQUEST_ID, OPENS_SESSION, PLAIN, Origin, Stamp, stamp
+from tinyraft.transport import caller_streams
 from tinyraft.transport.caller_streams import MOST_IN_SESSION, Streams
 from tinyraft.transport.statuses import TAKEN
 from tinyraft.wire import raft_pb2 as pb
@@ -94,6 +95,36 @@ def test_a_stream_that_opens_while_all_are_ended_ends_too(pool: ThreadPoolExecut
     assert [] == ended.result(DEADLINE)
     call.requests.put(None)
     assert "0" == call.trailers[TAKEN]
+
+
+def test_who_does_not_read_the_answers_is_read_no_more(
+    pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would fill the node's memory; they go on where they were (P112)."""
+    monkeypatch.setattr(caller_streams, "MOST_UNREAD", 3)
+    call = Call(Streams(2, pool))
+    for number in range(5):
+        call.send(number)
+    first = next(call.answers)
+    until(lambda: len(call.proposed) == 3, what="three are taken")
+    assert not call.requests.empty()
+    call.requests.put(None)
+    answers = [*first.answers, *(one for message in call.answers for one in message.answers)]
+    assert list(range(5)) == [answer.id for answer in answers] == call.proposed
+
+
+def test_who_leaves_without_reading_keeps_no_thread(
+    pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reading thread waits for nobody then (P112)."""
+    monkeypatch.setattr(caller_streams, "MOST_UNREAD", 1)
+    call = Call(Streams(2, pool))
+    call.send(0)
+    call.send(1)
+    next(call.answers)
+    call.answers.close()  # type: ignore[attr-defined]
+    pool.shutdown()  # waits for whoever reads
+    assert [0] == call.proposed
 
 
 def test_each_command_is_stamped_with_what_its_caller_says_of_it(pool: ThreadPoolExecutor) -> None:
