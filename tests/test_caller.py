@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from threading import Event
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from threading import Event, current_thread
 from time import monotonic
 
 import pytest
@@ -163,6 +165,33 @@ def test_many_are_applied_together_in_order(shared: LocalCluster) -> None:
             caller.apply_many([b"x", b"x" * (1 << 20 | 1)])
 
 
+def test_a_futures_callback_holds_up_no_node(cluster: LocalCluster) -> None:
+    """Not even on the leader itself: it runs in the caller's own thread (P97)."""
+    cluster.start(1)
+    hold(cluster, "a")
+    leader = cluster["a"]
+    gate, inside = Event(), Event()
+    names: list[str] = []
+
+    def block(_future: Future[bytes | None]) -> None:
+        names.append(current_thread().name)
+        inside.set()
+        assert gate.wait(DEADLINE)
+
+    held = leader.submit(b"hold", timeout=DEADLINE)
+    held.add_done_callback(block)
+    cluster.modules["a"].gate.set()
+    try:
+        assert inside.wait(DEADLINE)
+        assert b"2" == leader.apply(b"y", timeout=DEADLINE)
+        assert [b"3", b"4"] == leader.apply_many([b"z", b"z"], timeout=DEADLINE)
+        behind = leader.submit(b"z", timeout=DEADLINE)
+    finally:
+        gate.set()
+    assert b"5" == behind.result(DEADLINE)
+    assert ["tinyraft-caller-courier"] == names
+
+
 def test_a_future_tells_what_apply_raises(shared: LocalCluster) -> None:
     """The module's answers among it."""
     with tinyraft.Caller(shared.addresses) as caller:
@@ -184,6 +213,18 @@ def test_nobody_waits_beyond_the_deadline_for_a_leader() -> None:
         with pytest.raises(tinyraft.NotApplied):
             caller.apply_many([b"x", b"y"], timeout=0.1)
         assert monotonic() - began < DEADLINE / 2
+
+
+def test_a_query_ends_in_time_however_many_nodes_are_silent() -> None:
+    """Each gets what is left of the time, not all of it (P91)."""
+    with ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(6)]
+        addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in silent]
+        caller = stack.enter_context(tinyraft.Caller(addresses))
+        began = monotonic()
+        with pytest.raises(tinyraft.ReadFailed):
+            caller.query(b"x", timeout=0.4)
+        assert monotonic() - began < 1.2
 
 
 def test_nobody_waits_beyond_the_deadline_for_an_answer(cluster: LocalCluster) -> None:

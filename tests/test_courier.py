@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
-from threading import Lock
+from threading import Event, Lock
 from time import monotonic
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from tests.cluster import DEADLINE, our_threads, until
-from tinyraft.courier import Courier
+from tinyraft import courier as courier_module
+from tinyraft.courier import SESSION_SECONDS, Courier
 from tinyraft.errors import (
     ApplyTimeout,
     ConnectionLost,
@@ -19,8 +20,12 @@ from tinyraft.errors import (
     MaybeApplied,
     NodeRemoved,
     NoQuorum,
+    NotApplied,
     NotLeader,
+    NotStarted,
     Overloaded,
+    Rejected,
+    ServerStopped,
     SessionExpired,
     TinyraftError,
 )
@@ -38,16 +43,25 @@ class Lane:
         self.is_usable = True
         self.sent: SimpleQueue[Slot] = SimpleQueue()
         self.withdrawable: set[Slot] = set()
+        self.address = "a node"
+        self.patience = 1.0
         self.sessions = 0
+        self.opens = True  # sessions, by itself
+        self.failure: Exception | None = None
+        self.gate = Event()  # closed, it keeps whoever sends
+        self.gate.set()
         self._answered = answered
 
     def send(self, slot: Slot) -> None:
         """Take a command."""
-        if slot.opens_session:
+        if self.failure is not None:
+            raise self.failure
+        if slot.opens_session and self.opens:
             self.sessions += 1
             self._answered(self, [Answered(slot, None, None, self.sessions * 100, 1)])
         else:
             self.sent.put(slot)
+            assert self.gate.wait(DEADLINE)
 
     def withdraw(self, slot: Slot) -> bool:
         """Say what the test says."""
@@ -56,6 +70,8 @@ class Lane:
     def next(self) -> tuple[Slot, tuple[int, int]]:
         """Wait for a sending: the slot, and its session and number."""
         slot = self.sent.get(timeout=DEADLINE)
+        if slot.opens_session:
+            return slot, (0, 0)
         assert slot.session is not None
         return slot, (slot.session.index, slot.sequence)
 
@@ -90,6 +106,14 @@ class Bench:
         sent, number = self.lane.next()
         assert sent is slot
         return slot, number
+
+    def keep_busy(self, **options: Any) -> Slot:
+        """Keep the courier's thread busy with a command, until the lane's gate is opened."""
+        slot, _ = self.start(**options)
+        self.lane.gate.clear()
+        self.lane.answer(slot, NotLeader("no"))
+        assert slot is self.lane.next()[0]
+        return slot
 
     def outcome(self, slot: Slot) -> TinyraftError | None:
         """Wait for the end."""
@@ -140,6 +164,35 @@ def test_a_refusal_behind_a_sending_in_doubt_is_no_certainty(bench: Bench) -> No
     error = bench.outcome(slot)
     assert isinstance(error, ConnectionLost)
     assert "r" == error.request_id
+
+
+def test_what_a_busy_courier_has_not_seen_yet_counts(bench: Bench) -> None:
+    """Time ends between the word that it may be applied and the courier's look at it (P89)."""
+    slot, _ = bench.start(timeout=0.3)
+    bench.keep_busy()
+    bench.lane.answer(slot, ConnectionLost("lost"))
+    assert isinstance(bench.outcome(slot), ApplyTimeout)
+    bench.lane.gate.set()
+
+
+def test_what_a_busy_courier_has_not_seen_yet_counts_at_the_end(bench: Bench) -> None:
+    """Likewise when the caller is closed (P89)."""
+    slot, _ = bench.start()
+    bench.keep_busy(on_done=lambda _: bench.lane.gate.set())
+    bench.lane.answer(slot, LeadershipLost("lost"))
+    bench.courier.close()
+    assert isinstance(bench.outcome(slot), ServerStopped)
+
+
+def test_a_courier_that_comes_late_does_not_undo_the_end(bench: Bench) -> None:
+    """What was given up, before its last answer was looked at, never looks like a success."""
+    slot, _ = bench.start(timeout=0.3)
+    bench.keep_busy()
+    bench.lane.answer(slot, NotLeader("no"))
+    bench.courier.wait(slot)
+    bench.lane.gate.set()
+    until(lambda: not bench.courier._behind, what="the courier has looked at everything")
+    assert isinstance(slot.error, NotApplied)
 
 
 def test_what_was_refused_only_is_certain(bench: Bench) -> None:
@@ -204,3 +257,172 @@ def test_commands_that_wait_are_sent_in_order(bench: Bench) -> None:
         bench.courier.start(slot)
     bench.lane.is_usable = True
     assert slots == [bench.lane.next()[0] for _ in slots]
+
+
+def test_the_modules_word_counts_on_whatever_way_it_comes(bench: Bench) -> None:
+    """Else who is always answered late would send for ever, and never hear what became of it."""
+    slot, _ = bench.start()
+    bench.lane.answer(slot, ConnectionLost("silent"))
+    bench.lane.next()
+    way = object()
+    bench.courier.answered(way, [Answered(slot, NotLeader("of an earlier sending"))])
+    assert not slot.is_over
+    bench.courier.answered(way, [Answered(slot, Rejected("no"), None, 700, 3)])
+    assert isinstance(bench.outcome(slot), Rejected)
+    assert 700 == bench.courier.last_index
+    assert bench.start()
+
+
+def test_a_session_is_opened_however_late(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a module has much to do before it, asking anew never gets an answer in time."""
+    monkeypatch.setattr(courier_module, "SESSION_SECONDS", 0.05)
+    bench.lane.opens = False
+    slot = Slot(b"word", deadline=monotonic() + DEADLINE)
+    bench.courier.start(slot)
+    first, _ = bench.lane.next()
+    second, _ = bench.lane.next()
+    monkeypatch.setattr(courier_module, "SESSION_SECONDS", DEADLINE)
+    bench.lane.answer(first)
+    sent = bench.lane.next()[0]
+    while sent.opens_session:  # asked before the first was answered
+        sent = bench.lane.next()[0]
+    assert (slot, 700) == (sent, sent.session.index if sent.session else 0)
+    bench.lane.answer(second)
+    bench.lane.answer(slot)
+    assert bench.outcome(slot) is None
+
+
+def test_what_became_of_a_session_is_not_what_became_of_a_command(bench: Bench) -> None:
+    """It was never sent, so it is certainly not applied."""
+    bench.lane.opens = False
+    slot = Slot(b"word", deadline=monotonic() + 0.3)
+    bench.courier.start(slot)
+    session, _ = bench.lane.next()
+    bench.lane.is_usable = False
+    bench.lane.answer(session, LeadershipLost("lost"))
+    assert isinstance(bench.outcome(slot), NoQuorum)
+
+
+def test_a_future_without_a_deadline_leaves_a_silent_node(bench: Bench) -> None:
+    """As one that has a deadline does."""
+    bench.lane.is_usable = False
+    silent: Any = bench.make(lock=bench.courier._lock, answered=bench.courier.answered)
+    bench.courier._lane = silent
+    slot = Slot(b"word", on_done=lambda _: None)
+    bench.courier.start(slot)
+    assert slot is silent.next()[0]
+    bench.lane.is_usable = True
+    silent.is_usable = False
+    assert slot is bench.lane.next()[0]
+
+
+class Stream(Lane):
+    """A stream to a node that greets as the leader."""
+
+    made: ClassVar[list[Stream]] = []
+
+    def __init__(self, channel: object, address: str, **how: Any) -> None:
+        del channel
+        super().__init__(**how)
+        self.address = address
+        self.greeting = {"tinyraft-node": "a", "tinyraft-leader-id": "a"}
+        Stream.made.append(self)
+
+    def wait_open(self, timeout: float) -> bool:
+        """It greets at once."""
+        del timeout
+        return True
+
+
+def test_a_silent_node_that_greets_is_given_more_and_more_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is slow, and a stream more every second would make it slower; then nobody gets in."""
+    monkeypatch.setattr(courier_module, "CommandStream", Stream)
+    monkeypatch.setattr(Stream, "made", [])
+    bench.lane.is_usable = False
+    slot = Slot(b"word", on_done=lambda _: None)
+    bench.courier.start(slot)
+    for count, patience in enumerate((1.0, 2.0, 4.0, 8.0, 16.0, 16.0), 1):
+        until(lambda count=count: len(Stream.made) == count, what="a stream is opened")
+        stream = Stream.made[-1]
+        assert slot is stream.next()[0]
+        assert patience == stream.patience
+        stream.is_usable = False
+
+
+def test_futures_end_in_time_while_the_courier_waits(bench: Bench) -> None:
+    """For a session, or for a node's greeting: others may have more time than they."""
+    bench.lane.opens = False
+    bench.courier.start(Slot(b"word", deadline=monotonic() + DEADLINE))
+    bench.lane.next()
+    ended = Event()
+    began = monotonic()
+    bench.courier.start(Slot(b"x", deadline=began + 0.05, on_done=lambda _: ended.set()))
+    assert ended.wait(DEADLINE)
+    assert monotonic() - began < SESSION_SECONDS / 2
+
+
+def test_a_courier_that_fails_leaves_nobody_waiting(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is not in its thread's power ends with it, and it says why (P100)."""
+    slot, _ = bench.start()
+    bench.lane.failure = RuntimeError("can't start new thread")
+    ended = Event()
+    bench.lane.answer(slot, NotLeader("no"))
+    assert isinstance(bench.outcome(slot), MaybeApplied)
+    with pytest.raises(NotStarted, match="can't start new thread"):
+        bench.courier.start(Slot(b"x", on_done=lambda _: ended.set()))
+    assert "caller_failed" in caplog.text
+
+
+def test_a_system_without_threads_is_tried_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have some later (P100)."""
+    tries: list[str] = []
+
+    def fail(_channel: object, address: str, **_: object) -> None:
+        tries.append(address)
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(courier_module, "CommandStream", fail)
+    bench.lane.is_usable = False
+    slot = Slot(b"word", deadline=monotonic() + DEADLINE)
+    bench.courier.start(slot)
+    until(lambda: len(tries) > 1, what="it tries again")
+    bench.lane.is_usable = True
+    assert slot is bench.lane.next()[0]
+
+
+def test_who_is_interrupted_leaves_nothing_behind(bench: Bench) -> None:
+    """Else a command would be sent again for ever that nobody waits for."""
+
+    class Interrupted:
+        """Ctrl-C while it is waited for."""
+
+        def acquire(self, timeout: float) -> bool:
+            del timeout
+            raise KeyboardInterrupt
+
+        def release(self) -> None:
+            """Nothing."""
+
+    slot, _ = bench.start()
+    slot.done = Interrupted()  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        bench.courier.wait(slot)
+    assert not bench.courier._open
+
+
+def test_a_callback_may_close_its_caller(bench: Bench) -> None:
+    """In the courier's own thread."""
+    closed = Event()
+
+    def close(_slot: Slot) -> None:
+        bench.courier.close()
+        closed.set()
+
+    bench.start(timeout=0.05, on_done=close)
+    assert closed.wait(DEADLINE)

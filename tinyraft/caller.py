@@ -151,6 +151,7 @@ class Caller:
             request_id=request_id,
             deadline=deadline_in(timeout),
             on_done=submission.settle,
+            is_future=True,
         )
         self._check(slot)
         self.courier.start(slot)
@@ -233,8 +234,9 @@ class Caller:
         deadline = monotonic() + timeout
         min_index = self.courier.last_index
         last: Exception | None = None
-        while (left := deadline - monotonic()) > 0:
+        while deadline > monotonic():
             for address in self._addresses:
+                left = max(0.0, deadline - monotonic())
                 try:
                     return query(
                         self._channels.to(address),

@@ -11,10 +11,11 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from heapq import heappop, heappush
 from itertools import count
 from queue import Empty, SimpleQueue
-from threading import Condition, Lock, Thread
+from threading import Condition, Lock
 from time import monotonic
 from typing import Protocol
 
@@ -25,6 +26,7 @@ from tinyraft.errors import (
     ModuleError,
     ModuleFailed,
     NoQuorum,
+    NotApplied,
     NotStarted,
     Overloaded,
     Rejected,
@@ -33,6 +35,8 @@ from tinyraft.errors import (
     TinyraftError,
     WrongCluster,
 )
+from tinyraft.logs import Log
+from tinyraft.node.loop import Loop
 from tinyraft.route import Retry, Route
 from tinyraft.session import Session
 from tinyraft.transport.channels import Channels
@@ -42,6 +46,7 @@ from tinyraft.transport.slots import Slot
 
 OPEN_SECONDS = 1.0  # how long a node may take to greet before the next one is tried
 SESSION_SECONDS = 2.0  # and to open a session
+LONGEST_PATIENCE = 16.0  # with a node that is silent, but greets
 LOOK_SECONDS = 0.1  # between two looks at deadlines and silent lanes, while futures are open
 MOST_COMMANDS = 16_384
 MOST_BYTES = 64 << 20  # of commands under way
@@ -74,6 +79,7 @@ class Courier:
         self, addresses: Sequence[str], *, channels: Channels, is_exactly_once: bool = True
     ) -> None:
         """Prepare; nothing is dialled yet."""
+        self._log = Log("caller")
         self.last_index = 0  # the highest one that an answer told
         self._home: Lane | None = None  # the program's own node, where it has one
         self._channels = channels
@@ -91,11 +97,14 @@ class Courier:
         self._numbers = count()
         self._cluster = ""
         self._is_closed = False
-        self._thread: Thread | None = None
+        self._why = "this caller was closed"
+        self._thread: Loop | None = None
         self._guard: Guard | None = None
         self._queue: SimpleQueue[Slot | None] = SimpleQueue()  # None: look
+        self._ended: SimpleQueue[Slot] = SimpleQueue()  # at home; the thread tells their owners
         self._waiting: deque[Slot] = deque()  # the thread's own
         self._pauses = False  # likewise
+        self._silent = ("", 0.0)  # likewise: who was left for its silence, and after how long
 
     def live_at(self, make: Callable[..., Lane]) -> None:
         """Go the short way to the program's own node while that leads; before the first command.
@@ -114,6 +123,9 @@ class Courier:
             NotStarted: The caller was closed.
         """
         with self._lock:
+            self.refuse_closed()
+            if self._thread is None:
+                self._begin()
             self._admit(slot)
             lane = self._usable_lane()
             session = self._session
@@ -123,10 +135,8 @@ class Courier:
                 self._assign(slot, lane)
             else:
                 self._behind += 1
-            if slot.on_done is not None and slot.deadline is not None:
-                self._watch(slot, slot.deadline)
-            if self._thread is None:
-                self._begin()
+            if slot.on_done is not None:
+                self._watch(slot, float("inf") if slot.deadline is None else slot.deadline)
         if is_direct:
             assert lane is not None, "it is usable"
             lane.send(slot)
@@ -150,7 +160,7 @@ class Courier:
                     " and none of them ended in time"
                 )
             self._blocked += 1
-            self._changed.wait(left)
+            self._changed.wait(left if left is None else min(left, LONGEST_PATIENCE))
             self._blocked -= 1
         self._open[slot] = None
         self._bytes += size
@@ -177,13 +187,21 @@ class Courier:
         heappush(self._deadlines, (deadline, next(self._numbers), slot))
 
     def _begin(self) -> None:
+        thread = Loop("tinyraft-caller-courier", self._run, died=self._died)
+        thread.start()
+        self._thread = thread
         self._guard = Guard("tinyraft-caller-guard", self.close)
         self._guard.start()
-        self._thread = Thread(target=self._run, name="tinyraft-caller-courier", daemon=True)
-        self._thread.start()
 
     def wait(self, slot: Slot) -> None:
-        """Block until *slot* is over: its own deadline ends it, too."""
+        """Block until *slot* is over: its own deadline ends it, too, and an interrupt."""
+        try:
+            self._wait(slot)
+        finally:
+            if not slot.is_over:
+                self._give_up(slot)  # Ctrl-C: nobody waits for it any more
+
+    def _wait(self, slot: Slot) -> None:
         while True:
             left = None if slot.deadline is None else slot.deadline - monotonic()
             if left is not None and left <= 0:
@@ -198,9 +216,7 @@ class Courier:
         with self._lock:
             if slot.is_over:
                 return
-            lane = slot.lane
-            is_unsent = lane is None or lane.withdraw(slot)  # type: ignore[attr-defined]
-            if is_unsent and not slot.is_in_doubt:
+            if self._take_back(slot):
                 slot.error = slot.why or NoQuorum("no leader was found in time; nothing was sent")
             else:
                 last = f" (the last sending: {slot.why})" if slot.why is not None else ""
@@ -210,6 +226,16 @@ class Courier:
                 )
             self._end(slot)
         slot.tell()
+
+    def _take_back(self, slot: Slot) -> bool:
+        """Withdraw *slot*, under the lock; False when any sending of it may have been applied.
+
+        What the last one was answered may not have been looked at yet.
+        """
+        lane, answer = slot.lane, slot.error
+        is_unsent = lane is None or lane.withdraw(slot)  # type: ignore[attr-defined]
+        is_in_doubt = slot.is_in_doubt or isinstance(answer, MaybeApplied | ModuleFailed)
+        return is_unsent and not is_in_doubt
 
     def _end(self, slot: Slot) -> None:
         """Mark it as over; under the lock."""
@@ -224,19 +250,27 @@ class Courier:
     # --- answers --------------------------------------------------------------------------------
 
     def answered(self, lane: object, answers: Sequence[Answered]) -> None:
-        """Take what a lane's node said of commands; from any thread, without locks."""
+        """Take what a lane's node said of commands; from any thread, without locks.
+
+        At home that is a thread of the node, in which nothing of the program runs.
+        """
         over: list[Slot] = []
         again: list[Slot] = []
         with self._lock:
             for slot, error, result, index, term, stages in answers:
-                if slot.is_over or slot.lane is not lane:
-                    continue  # too late: it was given up, or is on another way
+                is_last = error is None or isinstance(error, Rejected | ModuleError)
+                if slot.is_over or (slot.lane is not lane and not is_last):
+                    continue  # given up, or on another way: only the module's word still counts
                 slot.error, slot.result, slot.index, slot.term = error, result, index, term
                 slot.stages = stages
-                if error is None or isinstance(error, Rejected | ModuleError) or slot.opens_session:
+                if is_last or slot.opens_session:
                     self.last_index = max(self.last_index, index)
                     self._end(slot)
-                    over.append(slot)
+                    if slot.is_future and lane is self._home and not self._is_closed:
+                        self._ended.put(slot)
+                        self._queue.put(None)
+                    else:
+                        over.append(slot)
                 else:
                     slot.lane = None
                     self._behind += 1
@@ -249,6 +283,12 @@ class Courier:
     # --- the courier's thread -------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            self._tell_ended()  # `close` lets no more come
+
+    def _work(self) -> None:
         while not self._is_closed:
             self._collect()
             self._look()
@@ -283,7 +323,8 @@ class Courier:
 
     def _take(self, slot: Slot) -> None:
         """Decide what follows from the last answer to *slot*, if there was one."""
-        error, slot.error = slot.error, None
+        with self._lock:
+            error = None if slot.is_over else slot.error  # else that is what it ended with
         if error is not None:
             retry = self._route.after(
                 error, is_numbered=slot.session is not None, is_in_doubt=slot.is_in_doubt
@@ -295,11 +336,13 @@ class Courier:
         self._waiting.append(slot)
 
     def _prepare(self, slot: Slot, error: TinyraftError, retry: Retry) -> None:
-        if not isinstance(slot.why, SessionExpired):  # else it is in the log, without effect
-            slot.why = error
-        slot.is_in_doubt |= retry.is_in_doubt
         self._pauses |= not retry.at_once
         with self._lock:
+            if not isinstance(slot.why, SessionExpired):  # else it is in the log, without effect
+                slot.why = error
+            slot.is_in_doubt |= retry.is_in_doubt
+            if not slot.is_over:
+                slot.error = None
             if retry.in_new_session and slot.session is self._session:
                 self._session = None
         if retry.elsewhere:
@@ -336,23 +379,44 @@ class Courier:
 
     def _look(self) -> None:
         """End what is out of time, forget what is over, and take back what a silent node has."""
+        self._end_due()
+        with self._lock:
+            alive = deque(slot for slot in self._waiting if not slot.is_over)
+            self._behind -= len(self._waiting) - len(alive)
+            self._waiting = alive
+            lane = self._lane
+        if lane is not None and not lane.is_usable:
+            self._leave_silent(lane)
+
+    def _end_due(self) -> None:
+        """End the futures that are out of time, and tell those that ended at home."""
         now = monotonic()
         due: list[Slot] = []
         with self._lock:
             heap = self._deadlines
             while heap and (heap[0][0] <= now or heap[0][2].is_over):
                 due.append(heappop(heap)[2])
-            alive = deque(slot for slot in self._waiting if not slot.is_over)
-            self._behind -= len(self._waiting) - len(alive)
-            self._waiting = alive
-            lane = self._lane
         for slot in due:
             self._give_up(slot)
-        if lane is not None and not lane.is_usable:
-            self._leave_silent(lane)
+        self._tell_ended()
+
+    def _tell_ended(self) -> None:
+        with suppress(Empty):
+            while True:
+                self._ended.get_nowait().tell()
+
+    def _wait_for(self, over: Callable[[float], bool], seconds: float) -> bool:
+        """Wait for *over*, which itself waits so long as it is told; futures end in time."""
+        until = monotonic() + seconds
+        while not self._is_closed and (left := until - monotonic()) > 0:
+            if over(min(left, LOOK_SECONDS)):
+                return True
+            self._end_due()
+        return False
 
     def _leave_silent(self, lane: CommandStream) -> None:
         self._leave()
+        self._silent = lane.address, lane.patience
         if not self._is_exactly_once:
             return  # what was sent waits: only its answer can tell
         with self._lock:
@@ -382,8 +446,10 @@ class Courier:
                 self._channels.to(address), address, lock=self._lock, answered=self.answered
             )
         except ValueError as error:  # grpc's word for a channel that was closed meanwhile
-            raise NotStarted("this caller was closed") from error
-        if not stream.wait_open(self._most(OPEN_SECONDS)):
+            raise NotStarted(self._why) from error
+        except RuntimeError:  # grpc's, when the system has no thread for it: later, perhaps
+            return None
+        if not self._wait_for(stream.wait_open, OPEN_SECONDS) or not stream.is_usable:
             stream.break_off()
             return None
         greeting = stream.greeting
@@ -395,15 +461,12 @@ class Courier:
             term=int(greeting.get("tinyraft-leader-term", "0")),
         )
         if leads:
+            (silent, patience), self._silent = self._silent, ("", 0.0)
+            if silent == address:  # it lives, and is slow: streams in vain would only slow it more
+                stream.patience = min(2 * patience, LONGEST_PATIENCE)
             return stream
         stream.finish()
         return None
-
-    def _most(self, seconds: float) -> float:
-        """Wait at most *seconds*, and not beyond the next deadline of a future."""
-        with self._lock:
-            nearest = self._deadlines[0][0] if self._deadlines else float("inf")
-        return max(0.01, min(seconds, nearest - monotonic()))
 
     def _pin(self, cluster: str, address: str, stream: CommandStream) -> None:
         if self._cluster and cluster and cluster != self._cluster:
@@ -418,31 +481,39 @@ class Courier:
         """Make sure that there is a session; False when the leader could not open one now."""
         if self._session is not None or not self._is_exactly_once:
             return True
-        slot = Slot(b"", opens_session=True)
+        slot = Slot(b"", opens_session=True, on_done=self._opened)
+        slot.done.acquire()
         with self._lock:
             self._open[slot] = None
             self._assign(slot, lane)
         lane.send(slot)
-        if not slot.done.acquire(timeout=self._most(SESSION_SECONDS)):
-            with self._lock:
-                if not slot.is_over:
-                    self._end(slot)
-            self._leave()
+
+        def is_told(seconds: float) -> bool:
+            return slot.done.acquire(timeout=seconds) or self._session is not None
+
+        if not self._wait_for(is_told, SESSION_SECONDS):
+            self._leave()  # but its answer counts when it comes
             return False
         error = slot.error
         if error is None:
-            with self._lock:
-                self._session = Session(slot.index, slot.term)
             return True
         retry = self._route.after(error, is_numbered=True)  # one session too many does no harm
         if retry is None:
             raise error
-        for waiting in self._waiting:
-            waiting.why = waiting.why or error
+        if isinstance(error, NotApplied):  # what became of a session is not what became of them
+            for waiting in self._waiting:
+                waiting.why = waiting.why or error
         self._pauses |= not retry.at_once
         if retry.elsewhere:
             self._leave()
         return False
+
+    def _opened(self, slot: Slot) -> None:
+        """Use the session that *slot* opened, however late, if there is none yet."""
+        if slot.error is None:
+            with self._lock:
+                self._session = self._session or Session(slot.index, slot.term)
+        slot.done.release()
 
     def _send(self, lane: Lane) -> None:
         """Send everything that waits."""
@@ -458,20 +529,26 @@ class Courier:
 
     def _pause(self) -> None:
         """Wait a little."""
-        self.sleep(self._most(self._route.pause()))
+        self.sleep(self._route.pause())
 
     # --- the end --------------------------------------------------------------------------------
 
     def refuse_closed(self) -> None:
         """Raise `NotStarted` when the caller was closed."""
         if self._is_closed:
-            raise NotStarted("this caller was closed")
+            raise NotStarted(self._why)
 
     def sleep(self, seconds: float) -> None:
         """Wait, but not after the end."""
         with self._lock:
             if not self._is_closed:
                 self._changed.wait(seconds)
+
+    def _died(self, thread: str, error: BaseException) -> None:
+        """End with the thread: nobody else would send again, or end what is out of time."""
+        self._log.error("caller_failed", thread=thread, error=repr(error), exc_info=error)
+        self._why = f"this caller stopped: {thread} ended with {error!r}"
+        self.close()
 
     def close(self) -> None:
         """Break off everything: whoever waits gets `MaybeApplied`, or `NotStarted` if unsent."""
@@ -496,12 +573,10 @@ class Courier:
             thread.join(OPEN_SECONDS)
 
     def _stop(self, slot: Slot) -> None:
-        lane = slot.lane
-        is_unsent = lane is None or lane.withdraw(slot)  # type: ignore[attr-defined]
-        if is_unsent and not slot.is_in_doubt:
-            slot.error = NotStarted("this caller was closed; nothing was sent")
+        if self._take_back(slot):
+            slot.error = NotStarted(f"{self._why}; nothing was sent")
         else:
             slot.error = ServerStopped(
-                "this caller was closed; the command may be applied", request_id=slot.request_id
+                f"{self._why}; the command may be applied", request_id=slot.request_id
             )
         self._end(slot)

@@ -149,6 +149,24 @@ def test_bytes_of_answers_are_bounded() -> None:
     assert table._bytes <= 300
 
 
+def test_an_errors_text_decides_nothing() -> None:
+    """It may differ between members, as addresses and versions do: what is forgotten may not."""
+    one, other = Table(answer_bytes=2000), Table(answer_bytes=2000)
+    for table, error in (
+        (one, ModuleError("<at 0x7f>")),
+        (other, ModuleError("<at 0x55dcb0>" * 99)),
+    ):
+        sessions = [table.opened() for _ in range(3)]
+        for session in sessions:
+            table.apply(session, 1, error=error)
+            table.apply(session, 2, error=Rejected(str(error)), request_id=f"r{session}")
+    assert (one._bytes, one._request_bytes) == (other._bytes, other._request_bytes)
+    assert list(one._sessions) == list(other._sessions)
+    copy = Table()
+    copy.restore(list(other.snapshot()))
+    assert (one._bytes, one._request_bytes) == (copy._bytes, copy._request_bytes)
+
+
 def test_a_request_id_is_answered_once_for_everybody() -> None:
     """From another session, or from none; another command under it is refused."""
     table = Table()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.cluster import DEADLINE, Words, empty_shelf, until
-from tinyraft.core.entry import Entry, EntryKind, Index, make_entry
+from tinyraft.core.entry import Entry, EntryKind, Index, Origin, make_entry, stamp
 from tinyraft.errors import (
     ModuleError,
     ModuleFailed,
@@ -144,6 +144,44 @@ def test_every_outcome_is_an_answer(command: bytes, expected: Any) -> None:
         assert expected is type(told)
     else:
         assert expected == told
+    assert b"2" == outcome(following)
+    assert [] == bench.failures
+
+
+class Mute(Exception):
+    """Its own code is wrong too."""
+
+    def __str__(self) -> str:
+        raise KeyError("nothing to say")
+
+    __repr__ = __str__
+
+
+class MuteRefusal(Mute, Rejected):
+    """Likewise."""
+
+
+@pytest.mark.parametrize(("kind", "told"), [(Mute, ModuleError), (MuteRefusal, Rejected)])
+def test_what_an_exceptions_own_code_raises_stops_no_node(kind: type, told: type) -> None:
+    """Else one command would stop every member, over and over."""
+
+    def fail() -> None:
+        raise kind
+
+    bench = Bench([b"fail", b"next"])
+    bench.module.misbehave[b"fail"] = fail
+    bench.log[0] = make_entry(
+        index=1,
+        term=1,
+        kind=EntryKind.COMMAND,
+        command=b"fail",
+        stamp=stamp(Origin(0, 0, 0, 0, "order-1")),
+    )
+    waiter, following = bench.wait_for(1), bench.wait_for(2)
+    bench.apply()
+    error = outcome(waiter)
+    assert told is type(error)
+    assert kind.__name__ in str(error)
     assert b"2" == outcome(following)
     assert [] == bench.failures
 

@@ -64,6 +64,7 @@ class Parted(World):
             segment_bytes=1 << 20,
             append_bytes=1 << 20,
             max_pending=1000,
+            sessions=10,
             timeout=T,
             election_ticks=20,
         )

@@ -13,6 +13,7 @@ import pytest
 
 from tests.cluster import DEADLINE, until
 from tinyraft.errors import ConnectionLost, NotLeader, TinyraftError
+from tinyraft.transport import commands as commands_module
 from tinyraft.transport.commands import Answered, CommandStream
 from tinyraft.transport.options import caller_options, server_options
 from tinyraft.transport.slots import Slot
@@ -67,8 +68,8 @@ class Sender:
 
     def answered(self, lane: object, answers: Sequence[Answered]) -> None:
         """Keep them."""
-        assert lane is self.stream
         for answer in answers:
+            assert lane is self.stream
             self.answers.put(answer)
 
     def send(self, command: bytes) -> Slot:
@@ -116,6 +117,32 @@ def test_a_command_can_be_withdrawn_until_it_is_sent(node: Breaking, sender: Sen
     until(lambda: node.taken, what="the command has arrived")
     with sender.lock:
         assert not sender.stream.withdraw(sent)
+
+
+class Unstartable:
+    """A thread too many."""
+
+    def __init__(self, **_: object) -> None:
+        """Nothing."""
+
+    def start(self) -> None:
+        """Fail as the system does."""
+        raise RuntimeError("can't start new thread")
+
+
+def test_a_stream_without_its_thread_is_over(
+    node: Breaking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system has none left: nothing was sent, and no other thread of it stays."""
+
+    with grpc.insecure_channel(node.address, options=caller_options()) as channel:
+        with monkeypatch.context() as patch:
+            patch.setattr(commands_module, "Thread", Unstartable)
+            sender = Sender(channel, node.address)
+        assert not sender.stream.is_usable
+        sender.send(b"unsent")
+        command, error = sender.next()
+        assert (b"unsent", NotLeader) == (command, type(error))
 
 
 class Parting(Breaking):

@@ -89,9 +89,10 @@ class Answer(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes in memory, about."""
-        content = self.result if self.error is None else str(self.error)
-        return ANSWER_BYTES + len(content) if content else ANSWER_BYTES
+        """Bytes in memory, about; the same on every member, so no error's text counts."""
+        if self.error is not None:
+            return ANSWER_BYTES + LONGEST_REASON
+        return ANSWER_BYTES + len(self.result or b"")
 
 
 class Session:

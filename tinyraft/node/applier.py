@@ -292,14 +292,15 @@ class Applier:
         try:
             result = self._apply(entry.command)
         except Rejected as refusal:
-            return Answer(index, term, None, refusal)
+            return Answer(index, term, None, sayable(refusal))
         except (MemoryError, OSError) as error:
             self._fail(entry, error)
             return None
         except Exception as error:  # noqa: BLE001  # an answer: one bad command must not kill a cluster
-            self._log.warning("module_error", index=index, error=repr(error), exc_info=True)
+            said = shown(error)
+            self._log.warning("module_error", index=index, error=said, exc_info=True)
             return Answer(
-                index, term, None, ModuleError(f"the module raised {error!r} at entry {index}")
+                index, term, None, ModuleError(f"the module raised {said} at entry {index}")
             )
         except BaseException as error:  # noqa: BLE001  # SystemExit and its like: not an answer
             self._fail(entry, error)
@@ -331,10 +332,10 @@ class Applier:
 
     def _fail(self, entry: Entry, error: BaseException) -> None:
         self.failure = ModuleFailed(
-            f"the module failed at entry {entry.index} with {error!r}; this node applies nothing"
-            " more: mend the cause and restart it"
+            f"the module failed at entry {entry.index} with {shown(error)}; this node applies"
+            " nothing more: mend the cause and restart it"
         )
-        self._log.error("module_failed", index=entry.index, error=repr(error), exc_info=True)
+        self._log.error("module_failed", index=entry.index, error=shown(error), exc_info=True)
 
     def _diverged(self, divergence: Divergence) -> ModuleFailed:
         self._log.error(
@@ -365,3 +366,20 @@ class Applier:
         """Let the thread apply what is committed and end."""
         self.is_stopping = True
         self.bell.ring()
+
+
+def shown(error: BaseException) -> str:
+    """Write down what a module raised, whose own code may fail at that: no reason to stop."""
+    try:
+        return repr(error)
+    except Exception:  # noqa: BLE001  # users' code
+        return f"a {type(error).__name__} that can't be shown"
+
+
+def sayable(refusal: Rejected) -> Rejected:
+    """Return *refusal*, or one in its place if its own code can't say why."""
+    try:
+        str(refusal)
+    except Exception:  # noqa: BLE001  # likewise
+        return Rejected(f"a {type(refusal).__name__} that can't say why")
+    return refusal

@@ -64,6 +64,7 @@ class CommandStream:
         self.address = address
         self.greeting: dict[str, str] = {}
         self.failure: TinyraftError | None = None
+        self.patience = SILENT_SECONDS  # with a silent node
         self._lock = lock  # guards _pending, _ended, and every slot's was_written
         self._answered = answered
         self._queue: SimpleQueue[Slot | None] = SimpleQueue()
@@ -76,11 +77,16 @@ class CommandStream:
         self._receiver = Thread(
             target=self._receive, name=f"tinyraft-caller-{address}", daemon=True
         )
-        self._receiver.start()
+        try:
+            self._receiver.start()
+        except RuntimeError as error:  # the system has no thread for it
+            self.failure = ConnectionLost(str(error))
+            self._call.cancel()
+            self._end()
 
     def wait_open(self, timeout: float) -> bool:
-        """Wait for the node's greeting; False when there was none in *timeout* seconds."""
-        return self._greeted.wait(timeout) and not self._ended
+        """Wait for the node's greeting, or the stream's end; False after *timeout* seconds."""
+        return self._greeted.wait(timeout)
 
     @property
     def is_usable(self) -> bool:
@@ -90,7 +96,7 @@ class CommandStream:
         """
         if self._ended:
             return False
-        return not self._pending or monotonic() - self._heard_at < SILENT_SECONDS
+        return not self._pending or monotonic() - self._heard_at < self.patience
 
     # --- one command ----------------------------------------------------------------------------
 
@@ -176,6 +182,7 @@ class CommandStream:
 
     def _answer(self, message: pb.ApplyStreamResponse) -> None:
         self._heard_at = monotonic()
+        self.patience = SILENT_SECONDS
         with self._lock:
             found = [(self._pending.pop(answer.id, None), answer) for answer in message.answers]
         self._answered(self, [decode(slot, answer) for slot, answer in found if slot is not None])

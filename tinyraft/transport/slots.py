@@ -22,6 +22,7 @@ class Slot:
         "done",
         "error",
         "index",
+        "is_future",
         "is_in_doubt",
         "is_over",
         "lane",
@@ -46,13 +47,18 @@ class Slot:
         deadline: float | None = None,
         opens_session: bool = False,
         on_done: Callable[[Slot], None] | None = None,
+        is_future: bool = False,
     ) -> None:
-        """Begin unsent; *on_done* is called once it is over, else `done` is opened."""
+        """Begin unsent; *on_done* is called once it is over, else `done` is opened.
+
+        Of a future, what that calls may be the program's.
+        """
         self.command = command
         self.request_id = request_id
         self.deadline = deadline
         self.opens_session = opens_session
         self.on_done = on_done
+        self.is_future = is_future
         self.session: Session | None = None
         self.sequence = 0
         self.lane: object = None  # where it was sent last
