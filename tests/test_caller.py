@@ -27,7 +27,7 @@ def hold(cluster: LocalCluster, name: str, word: bytes = b"hold") -> None:
 
 def break_stream(caller: tinyraft.Caller) -> None:
     """Break the caller's connection."""
-    lane = caller.courier._lane
+    lane = caller._courier._lane
     assert lane is not None
     lane.break_off()
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.cluster import DEADLINE, our_threads, until
 from tinyraft import courier as courier_module
+from tinyraft import leader_search
 from tinyraft.courier import SESSION_SECONDS, Courier
 from tinyraft.errors import (
     ApplyTimeout,
@@ -338,7 +339,7 @@ def test_a_silent_node_that_greets_is_given_more_and_more_time(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is slow, and a stream more every second would make it slower; then nobody gets in."""
-    monkeypatch.setattr(courier_module, "CommandStream", Stream)
+    monkeypatch.setattr(leader_search, "CommandStream", Stream)
     monkeypatch.setattr(Stream, "made", [])
     bench.lane.is_usable = False
     slot = Slot(b"word", on_done=lambda _: None)
@@ -387,7 +388,7 @@ def test_a_system_without_threads_is_tried_again(
         tries.append(address)
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(courier_module, "CommandStream", fail)
+    monkeypatch.setattr(leader_search, "CommandStream", fail)
     bench.lane.is_usable = False
     slot = Slot(b"word", deadline=monotonic() + DEADLINE)
     bench.courier.start(slot)

@@ -5,13 +5,13 @@ Law: nothing is decided here; `Courier` delivers. One deadline bounds the whole 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from types import TracebackType
 from typing import Literal, Self
 
 from tinyraft.addresses import parse_addresses
-from tinyraft.courier import Courier
+from tinyraft.courier import Courier, Lane
 from tinyraft.errors import (
     CommandTooLarge,
     ConfigError,
@@ -71,7 +71,7 @@ class Caller:
         self._channels = Channels(
             caller_options(max_command_bytes=max_command_bytes), closed="this caller was closed"
         )
-        self.courier = Courier(
+        self._courier = Courier(
             self._addresses, channels=self._channels, is_exactly_once=exactly_once
         )
 
@@ -116,8 +116,8 @@ class Caller:
         """
         slot = Slot(command, request_id=request_id, deadline=deadline_in(timeout))
         self._check(slot)
-        self.courier.start(slot)
-        self.courier.wait(slot)
+        self._courier.start(slot)
+        self._courier.wait(slot)
         if slot.error is not None:
             raise slot.error
         return slot.result
@@ -154,7 +154,7 @@ class Caller:
             is_future=True,
         )
         self._check(slot)
-        self.courier.start(slot)
+        self._courier.start(slot)
         return submission
 
     def apply_many(
@@ -178,7 +178,7 @@ class Caller:
             self._check(slot)
         for slot in slots:
             try:
-                self.courier.start(slot)
+                self._courier.start(slot)
             except (NotApplied, NotStarted) as error:
                 slot.error = error
                 many.settle(slot)
@@ -232,7 +232,7 @@ class Caller:
         if consistency not in ("linearizable", "stale"):
             raise ReadFailed(f"consistency={consistency!r} is neither 'linearizable' nor 'stale'")
         deadline = monotonic() + timeout
-        min_index = self.courier.last_index
+        min_index = self._courier.last_index
         last: Exception | None = None
         while deadline > monotonic():
             for address in self._addresses:
@@ -248,9 +248,9 @@ class Caller:
                 except ReadFailed:
                     raise  # the module's word
                 except (NotApplied, MaybeApplied, NotStarted, ModuleFailed, NodeRemoved) as error:
-                    self.courier.refuse_closed()
+                    self._courier.refuse_closed()
                     last = error
-            self.courier.sleep(min(PAUSE_SECONDS, max(0.0, deadline - monotonic())))
+            self._courier.sleep(min(PAUSE_SECONDS, max(0.0, deadline - monotonic())))
         raise ReadFailed(f"no node answered within {timeout} s; the last said: {last}")
 
     # --- the end ------------------------------------------------------------------------------
@@ -258,7 +258,7 @@ class Caller:
     def close(self) -> None:
         """Break off everything; whoever waits gets `MaybeApplied` or `NotStarted`. Idempotent."""
         self._owner.check()
-        self.courier.close()
+        self._courier.close()
 
     def __enter__(self) -> Self:
         """Use it."""
@@ -272,6 +272,15 @@ class Caller:
     ) -> None:
         """Close it."""
         self.close()
+
+
+def caller_at_home(
+    home: Callable[..., Lane], addresses: Iterable[str], *, max_command_bytes: int
+) -> Caller:
+    """Make the caller of a program that has a node of its own; see `Courier.live_at`."""
+    caller = Caller(addresses, max_command_bytes=max_command_bytes)
+    caller._courier.live_at(home)
+    return caller
 
 
 def deadline_in(seconds: float | None) -> float | None:

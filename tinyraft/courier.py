@@ -33,8 +33,8 @@ from tinyraft.errors import (
     ServerStopped,
     SessionExpired,
     TinyraftError,
-    WrongCluster,
 )
+from tinyraft.leader_search import LeaderSearch
 from tinyraft.logs import Log
 from tinyraft.node.loop import Loop
 from tinyraft.route import Retry, Route
@@ -44,9 +44,10 @@ from tinyraft.transport.commands import Answered, CommandStream
 from tinyraft.transport.guard import Guard
 from tinyraft.transport.slots import Slot
 
-OPEN_SECONDS = 1.0  # how long a node may take to greet before the next one is tried
+LOOK_AGAIN_SECONDS = 1.0  # a thread that waits has the courier look whether its node is silent
 SESSION_SECONDS = 2.0  # and to open a session
-LONGEST_PATIENCE = 16.0  # with a node that is silent, but greets
+JOIN_SECONDS = 1.0
+LONGEST_BLOCK = 16.0  # seconds, behind which a thread that waits for room looks again
 LOOK_SECONDS = 0.1  # between two looks at deadlines and silent lanes, while futures are open
 MOST_COMMANDS = 16_384
 MOST_BYTES = 64 << 20  # of commands under way
@@ -86,6 +87,9 @@ class Courier:
         self._is_exactly_once = is_exactly_once
         self._route = Route(addresses, random=random.Random())
         self._lock = Lock()  # guards all below, and the slots; leaf, but for session and inbox
+        self._search = LeaderSearch(
+            self._route, channels=channels, lock=self._lock, answered=self.answered
+        )
         self._changed = Condition(self._lock)  # room, or the end
         self._open: dict[Slot, None] = {}
         self._bytes = 0
@@ -95,7 +99,6 @@ class Courier:
         self._session: Session | None = None
         self._deadlines: list[tuple[float, int, Slot]] = []  # a heap: of those without a thread
         self._numbers = count()
-        self._cluster = ""
         self._is_closed = False
         self._why = "this caller was closed"
         self._thread: Loop | None = None
@@ -104,7 +107,6 @@ class Courier:
         self._ended: SimpleQueue[Slot] = SimpleQueue()  # at home; the thread tells their owners
         self._waiting: deque[Slot] = deque()  # the thread's own
         self._pauses = False  # likewise
-        self._silent = ("", 0.0)  # likewise: who was left for its silence, and after how long
 
     def live_at(self, make: Callable[..., Lane]) -> None:
         """Go the short way to the program's own node while that leads; before the first command.
@@ -160,7 +162,7 @@ class Courier:
                     " and none of them ended in time"
                 )
             self._blocked += 1
-            self._changed.wait(left if left is None else min(left, LONGEST_PATIENCE))
+            self._changed.wait(left if left is None else min(left, LONGEST_BLOCK))
             self._blocked -= 1
         self._open[slot] = None
         self._bytes += size
@@ -206,7 +208,9 @@ class Courier:
             left = None if slot.deadline is None else slot.deadline - monotonic()
             if left is not None and left <= 0:
                 self._give_up(slot)
-            patience = OPEN_SECONDS if left is None or slot.is_over else min(OPEN_SECONDS, left)
+            patience = LOOK_AGAIN_SECONDS
+            if left is not None and not slot.is_over:
+                patience = min(patience, left)
             if slot.done.acquire(timeout=max(0.0, patience)):
                 return
             self._queue.put(None)  # is its node silent?
@@ -416,7 +420,7 @@ class Courier:
 
     def _leave_silent(self, lane: CommandStream) -> None:
         self._leave()
-        self._silent = lane.address, lane.patience
+        self._search.left_silent(lane)
         if not self._is_exactly_once:
             return  # what was sent waits: only its answer can tell
         with self._lock:
@@ -431,51 +435,12 @@ class Courier:
         if lane is not None:
             return lane
         self._leave()
-        address = self._route.next()
-        found = self._try(address)
+        found = self._search.try_next(self._wait_for)
         if found is None and self._route.tried():
             self._pause()
         with self._lock:
             self._lane = found
         return found
-
-    def _try(self, address: str) -> CommandStream | None:
-        """Open a stream to *address* and keep it if that is the leader."""
-        try:
-            stream = CommandStream(
-                self._channels.to(address), address, lock=self._lock, answered=self.answered
-            )
-        except ValueError as error:  # grpc's word for a channel that was closed meanwhile
-            raise NotStarted(self._why) from error
-        except RuntimeError:  # grpc's, when the system has no thread for it: later, perhaps
-            return None
-        if not self._wait_for(stream.wait_open, OPEN_SECONDS) or not stream.is_usable:
-            stream.break_off()
-            return None
-        greeting = stream.greeting
-        self._pin(greeting.get("tinyraft-cluster", ""), address, stream)
-        leads = self._route.greeted(
-            greeting.get("tinyraft-node", ""),
-            leader=greeting.get("tinyraft-leader-id", ""),
-            address=greeting.get("tinyraft-leader-address", ""),
-            term=int(greeting.get("tinyraft-leader-term", "0")),
-        )
-        if leads:
-            (silent, patience), self._silent = self._silent, ("", 0.0)
-            if silent == address:  # it lives, and is slow: streams in vain would only slow it more
-                stream.patience = min(2 * patience, LONGEST_PATIENCE)
-            return stream
-        stream.finish()
-        return None
-
-    def _pin(self, cluster: str, address: str, stream: CommandStream) -> None:
-        if self._cluster and cluster and cluster != self._cluster:
-            stream.finish()
-            raise WrongCluster(
-                f"{address} belongs to cluster {cluster}, this caller to {self._cluster}:"
-                " check its addresses"
-            )
-        self._cluster = self._cluster or cluster
 
     def _has_session(self, lane: Lane) -> bool:
         """Make sure that there is a session; False when the leader could not open one now."""
@@ -570,7 +535,7 @@ class Courier:
         if guard is not None:
             guard.cancel()
         if thread is not None:
-            thread.join(OPEN_SECONDS)
+            thread.join(JOIN_SECONDS)
 
     def _stop(self, slot: Slot) -> None:
         if self._take_back(slot):

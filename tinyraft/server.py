@@ -20,7 +20,7 @@ import grpc
 
 from tinyraft.addresses import is_wildcard, join_address, split_address
 from tinyraft.assembly import Running, assemble
-from tinyraft.caller import Caller
+from tinyraft.caller import Caller, caller_at_home
 from tinyraft.config import Config
 from tinyraft.core.configuration import Change, Demote, Promote, Remove
 from tinyraft.core.members import Members
@@ -206,9 +206,11 @@ class Server:
             if self._caller is None:
                 members = running.node.configuration().members
                 addresses = [running.gate.address, *(m.address for m in members)]
-                caller = Caller(addresses, max_command_bytes=self.config.max_command_bytes)
-                caller.courier.live_at(lambda **slots: Home(running.node, **slots))
-                self._caller = caller
+                self._caller = caller_at_home(
+                    lambda **slots: Home(running.node, **slots),
+                    addresses,
+                    max_command_bytes=self.config.max_command_bytes,
+                )
             return self._caller
 
     def read(
