@@ -49,6 +49,7 @@ def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--directory", type=Path, help="on the disk to measure; default: temporary")
     parser.add_argument("--json", type=Path, help="write every sample there")
     parser.add_argument("--read", type=Path, help="measure nothing; show what --json wrote")
+    parser.add_argument("--into", type=Path, help="put the tables between the marks of a file")
     parser.add_argument("--svg", type=Path, help="draw threads there (needs matplotlib)")
     return parser.parse_args(arguments)
 
@@ -67,14 +68,17 @@ def main() -> None:
     given = read_options()
     if given.read is not None:
         run = json.loads(given.read.read_text())
-        about, found = run["machine"], Found.of(run)
+        about, options, found = run["machine"], run["options"], Found.of(run)
     else:
-        about, found = machine(), measure(given)
+        about, options, found = machine(), asdict(options_of(given)), measure(given)
     judged = goals(found)
-    tell(found, judged, about=about)
+    text = report.whole(found, judged, about=about)
+    print(text)
+    if given.into is not None:
+        report.put_into(given.into, text)
     if given.json is not None:
         rows = [as_row(goal) for goal in judged]
-        value = {"machine": about, "options": asdict(options_of(given)), **asdict(found)}
+        value = {"machine": about, "options": options, **asdict(found)}
         given.json.write_text(json.dumps({**value, "goals": rows}, indent=1) + "\n")
     if given.svg is not None:
         if plot.is_possible():
@@ -104,19 +108,6 @@ def measure(given: argparse.Namespace) -> Found:
         f"took {monotonic() - begun:.0f} s; load average behind it: {os.getloadavg()[0]:.2f}"
     )
     return suite.found
-
-
-def tell(found: Found, judged: list[Goal], *, about: dict[str, object]) -> None:
-    """Print it all."""
-    print("  ".join(f"{name}: {value}" for name, value in about.items()))
-    for one in report.tables(found):
-        print(f"\n{one}")
-    if any(goal.figure is not None for goal in judged):
-        print(f"\n{report.verdicts(judged)}")
-    print()
-    missing = [goal.name for goal in judged if goal.figure is None]
-    for note in (*found.notes, f"goals without a figure: {'; '.join(missing) or 'none'}"):
-        print(f"- {note}")
 
 
 def as_row(goal: Goal) -> dict[str, object]:

@@ -155,7 +155,7 @@ def others(found: Found) -> list[Goal]:
             "linearizable reads on a follower / applies on the leader",
             reads("read, on a follower", "apply, local"),
             ge,
-            2.0,
+            None,
         ),
         Goal("Caller.query / Caller.apply", reads("query, remote", "apply, remote"), ge, 2.0),
         Goal(

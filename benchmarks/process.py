@@ -82,7 +82,8 @@ class Child:
         return line.strip()
 
     def begin(self, task: str, /, **arguments: object) -> None:
-        """Ask for *task*; `result` waits for it."""
+        """Ask for *task*, once it listens; `result` waits for the answer."""
+        assert self.address, "it says so first"
         assert self.process.stdin is not None, "piped"
         print(json.dumps([task, arguments]), file=self.process.stdin, flush=True)
 
@@ -95,7 +96,6 @@ class Child:
 
     def ask(self, task: str, /, **arguments: object) -> Any:
         """Have it do *task*, and return the answer."""
-        assert self.address, "it listens"
         self.begin(task, **arguments)
         return self.result()
 
@@ -142,17 +142,18 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def waits(pid: int) -> dict[int, int]:
-    """How often each thread of a process has given the processor up by itself (Linux)."""
+def thread_costs(pid: int) -> dict[int, tuple[int, float]]:
+    """How often each thread gave the processor up by itself, and its seconds on one (Linux)."""
     found = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
         try:
             lines = (task / "status").read_text().splitlines()
+            seconds = int((task / "schedstat").read_text().split()[0]) / 1e9
         except OSError:
             continue  # it has ended
         for line in lines:
             if line.startswith("voluntary_ctxt_switches:"):
-                found[int(task.name)] = int(line.split()[1])
+                found[int(task.name)] = int(line.split()[1]), seconds
     return found
 
 

@@ -2,32 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from benchmarks.goals import Goal
 from benchmarks.suite import Found
 
+BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
+SEEN = ("per_second", "p50_ms", "p99_ms")
 VERDICTS = {True: "met", False: "NOT MET", None: "—"}
 
 
+def whole(found: Found, judged: Sequence[Goal], *, about: Mapping[str, object]) -> str:
+    """Give all of it, as Markdown."""
+    missing = [goal.name for goal in judged if goal.figure is None]
+    notes = (*found.notes, f"goals without a figure: {'; '.join(missing) or 'none'}")
+    return "\n\n".join(
+        [
+            ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in about.items()),
+            *tables(found),
+            *([verdicts(judged)] if len(missing) < len(judged) else []),
+            "\n".join(f"- {note}" for note in notes),
+        ]
+    )
+
+
+def put_into(path: Path, text: str) -> None:
+    """Let *text* stand between the two marks of a file, instead of what was there."""
+    before, begin, rest = path.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(f"{path} has no {BEGIN} and {END}")
+    path.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
+
+
 def tables(found: Found) -> Iterator[str]:
-    """Give a table for each part: the median of the rounds."""
+    """Give tables for each part: the median of the rounds."""
     for part in dict.fromkeys(sample.part for sample in found.samples):
         rows = [sample for sample in found.samples if sample.part == part]
+        if part == "threads":
+            yield by_threads(found)
+            rows = [row for row in rows if " @" not in row.what]
+        if part == "handoffs":
+            yield by_process(found)
+            continue
         names = [n for n in dict.fromkeys(n for row in rows for n in row.figures) if n != "threads"]
         lines = []
         for what in dict.fromkeys(row.what for row in rows):
             middles = (found.middle(part, what, name) for name in names)
             lines.append([what, *("" if m is None else f"{m:,.4g}" for m in middles)])
-        if part == "threads":
-            lines.sort(key=by_threads)
-        yield table([part, *names], lines)
+        if lines:
+            yield table([part, *(name.replace("_", " ") for name in names)], lines)
 
 
-def by_threads(line: Sequence[str]) -> tuple[int, bool]:
-    """Order what is measured at several numbers of threads; ours comes last."""
-    what, _, threads = line[0].partition(" @")
-    return int(threads or 0), what.startswith("tinyraft")
+def by_process(found: Found) -> str:
+    """Set a process's threads against processes: waits and microseconds a command in a cell."""
+    rows = [sample for sample in found.samples if sample.part == "handoffs"]
+    columns = dict.fromkeys(name.partition(": ")[0] for row in rows for name in row.figures)
+    lines = []
+    for what in dict.fromkeys(row.what for row in rows):
+        line = [what]
+        for column in columns:
+            pair = [found.middle("handoffs", what, f"{column}: {unit}") for unit in ("waits", "µs")]
+            line.append("" if None in pair else "{:.2f}, {:.3g}".format(*pair))
+        lines.append(line)
+    return table(["waits and µs of a processor, a command", *columns], lines)
+
+
+def by_threads(found: Found) -> str:
+    """Set systems against numbers of threads."""
+    names = [s.what.partition(" @") for s in found.samples if s.part == "threads" and "@" in s.what]
+    numbers = sorted({int(threads) for _, _, threads in names})
+    lines = []
+    for what in sorted(dict.fromkeys(what for what, _, _ in names), key=place):
+        line = [what]
+        for number in numbers:
+            key = f"{what} @{number}"
+            middles = [found.middle("threads", key, name) for name in SEEN]
+            line.append("" if None in middles else "{:,.0f}/s, {:.3g}, {:.3g}".format(*middles))
+        lines.append(line)
+    heads = [f"{number} thread{'s' if number > 1 else ''}" for number in numbers]
+    return table(["commands a second, p50 and p99 in ms", *heads], lines)
+
+
+def place(what: str) -> tuple[bool, bool, str]:
+    """Order: in the leader's process, from another one, the rest; the ceiling first of each."""
+    return not what.endswith("local"), not what.endswith("remote"), what
 
 
 def verdicts(goals: Sequence[Goal]) -> str:

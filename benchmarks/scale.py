@@ -167,6 +167,7 @@ def story_of(setting: Setting) -> Story:
         max_pending=10_000,
         timeout=3.0,
         election_ticks=150,
+        sessions=100,
         snapshot_entries=10**9,
         memory_bytes=16 << 20,
     )

@@ -73,15 +73,16 @@ def test_a_goal_is_met_missed_or_not_measured() -> None:
     """What was not measured is not called met, and not missed either."""
     found = Found()
     for threads, ours in ((16, 900), (64, 300)):
-        found.samples.append(sample(f"ceiling, local @{threads}", round_=0, per_second=1000))
-        found.samples.append(sample(f"tinyraft, local @{threads}", round_=0, per_second=ours))
+        for what, rate in (("ceiling, local", 1000), ("tinyraft, local", ours)):
+            row = {"per_second": rate, "p50_ms": 1.0, "p99_ms": 2.0}
+            found.samples.append(sample(f"{what} @{threads}", round_=0, **row))
     judged = {goal.name: goal for goal in goals(found)}
     met = [judged[f"server.apply / ceiling, {n} threads"].is_met for n in (16, 64, 256)]
     assert [True, False, None] == met
     text = verdicts(list(judged.values()))
     assert "NOT MET" in text
     assert "256" not in text
-    assert any("900" in one for one in tables(found))
+    assert any("900/s, 1, 2" in one for one in tables(found))
 
 
 def test_a_run_without_any_system_names_no_goal_as_met() -> None:
@@ -110,7 +111,7 @@ def test_the_simulated_latency_is_what_the_protocol_allows() -> None:
     """One caller waits for one round trip and one sync of a follower, whatever the leader syncs."""
     found = measure(Setting(members=3, round_trip_ms=5.0, sync_ms=2.0))
     assert 7.0 == pytest.approx(found.p50_ms)
-    assert 1.0 == pytest.approx(found.syncs_per_command)
+    assert 1.0 == pytest.approx(found.syncs_per_command, rel=0.01)  # now and then a digest
 
 
 def test_simulated_batches_grow_with_the_callers() -> None:

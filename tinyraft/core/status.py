@@ -60,3 +60,20 @@ class Status:
     diverged: bool = False
     sessions: int = 0
     request_ids: int = 0
+
+
+@dataclass(slots=True, frozen=True)
+class Health:
+    """What a probe asks.
+
+    Attributes:
+        is_alive: It works: has not failed, is not removed, is not shutting down.
+        is_ready: It is alive, and has seen what a leader had committed.
+        leads: It is alive, and leads.
+        is_leaving: It is shutting down: nothing more will change.
+    """
+
+    is_alive: bool = False
+    is_ready: bool = False
+    leads: bool = False
+    is_leaving: bool = True

@@ -17,7 +17,7 @@ from tinyraft.core.entry import Index, Stamp, Term
 from tinyraft.core.messages import Reply, Request
 from tinyraft.core.sessions import LIMITS
 from tinyraft.core.snapshot import Snapshot
-from tinyraft.core.status import Status
+from tinyraft.core.status import Health, Status
 from tinyraft.errors import (
     ApplyTimeout,
     CommandTooLarge,
@@ -44,7 +44,6 @@ from tinyraft.node.reading import Reading
 from tinyraft.node.waiters import Waiter
 from tinyraft.storage.data_dir import Identity
 from tinyraft.transport.envelope import Envelope, shown
-from tinyraft.transport.health import Health
 from tinyraft.transport.hosting import Outcome
 from tinyraft.transport.remote import Applied, Remote
 

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from threading import Event
 from typing import Protocol
 
 import grpc
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
+from tinyraft.core.status import Health
 from tinyraft.errors import NotStarted, TinyraftError
 from tinyraft.transport.hosting import Admission, Context, in_pool, refuse
 from tinyraft.transport.pools import WATCHES, Pools
@@ -32,31 +32,16 @@ ALIVE, READY = "", "trevatk.raft.v1.RaftServiceV1"
 LEADER = ("tinyraft.Leader", "quis.RaftLeader")
 
 
-@dataclass(slots=True, frozen=True)
-class Health:
-    """What a probe asks.
-
-    Attributes:
-        is_alive: It works: has not failed, is not removed, is not shutting down.
-        is_ready: It is alive, and has seen what a leader had committed.
-        leads: It is alive, and leads.
-        is_leaving: It is shutting down: nothing more will change.
-    """
-
-    is_alive: bool = False
-    is_ready: bool = False
-    leads: bool = False
-    is_leaving: bool = True
-
-    def of(self, service: str) -> int:
-        """Give the status of *service*."""
-        served = {ALIVE: self.is_alive, READY: self.is_ready, **dict.fromkeys(LEADER, self.leads)}
-        if service not in served:
-            return SERVICE_UNKNOWN
-        return SERVING if served[service] else NOT_SERVING
-
-
 GONE = Health()
+
+
+def status_of(health: Health, service: str) -> int:
+    """Give the status of *service* where a node's health is that."""
+    served = {ALIVE: health.is_alive, READY: health.is_ready}
+    served |= dict.fromkeys(LEADER, health.leads)
+    if service not in served:
+        return SERVICE_UNKNOWN
+    return SERVING if served[service] else NOT_SERVING
 
 
 class Patient(Protocol):
@@ -75,9 +60,9 @@ def health_handlers(patient: Callable[[], Patient], pools: Pools) -> grpc.Generi
 
     def check(service: str, context: Context) -> int:
         try:
-            status = patient().health().of(service)
+            status = status_of(patient().health(), service)
         except NotStarted:
-            status = GONE.of(service)
+            status = status_of(GONE, service)
         if status == SERVICE_UNKNOWN:
             context.abort(grpc.StatusCode.NOT_FOUND, f"{SERVICE} does not know this service")
         return status
@@ -112,14 +97,14 @@ def watch(
             while context.is_active():
                 changed.clear()
                 health = one.health()
-                if health.of(service) != told:
-                    told = health.of(service)
+                if status_of(health, service) != told:
+                    told = status_of(health, service)
                     yield told
                 if health.is_leaving:
                     return
                 changed.wait()
     except NotStarted:
-        yield GONE.of(service)
+        yield status_of(GONE, service)
     finally:
         watches.leave(place)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, cast
+from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 import grpc
 
@@ -19,15 +19,12 @@ from tinyraft.core.entry import Index, Stamp
 from tinyraft.core.members import Members
 from tinyraft.core.messages import Reply, Request
 from tinyraft.core.snapshot import Snapshot
-from tinyraft.core.status import Status
+from tinyraft.core.status import Health, Status
 from tinyraft.errors import Overloaded, TinyraftError
 from tinyraft.transport import announce
 from tinyraft.transport.envelope import Envelope, Malformed
 from tinyraft.transport.remote import FORWARDED, Applied, Joined, JoinOrder
 from tinyraft.transport.statuses import to_status
-
-if TYPE_CHECKING:
-    from tinyraft.transport.health import Health
 
 T = TypeVar("T")
 Context = grpc.ServicerContext
