@@ -149,6 +149,19 @@ def test_bytes_of_answers_are_bounded() -> None:
     assert table._bytes <= 300
 
 
+def test_an_error_that_is_told_again_is_a_new_one() -> None:
+    """Who raises it leaves a traceback in it, with all that its frames hold: more every time."""
+    table = Table()
+    session = table.opened()
+    table.apply(session, 1, error=Rejected("no"), request_id="order-1")
+    told = [table.apply(session, 1).error for _ in range(2)]
+    told += [table.apply(session, n, request_id="order-1").error for n in (2, 2)]
+    told += [table.apply(session, n, b"other", request_id="order-1").error for n in (3, 3)]
+    assert 6 == len({id(error) for error in told})
+    kept = [answer.error for answer in table._sessions[session].answers.values()]
+    assert not {id(error) for error in told} & {id(error) for error in kept}
+
+
 def test_an_errors_text_decides_nothing() -> None:
     """It may differ between members, as addresses and versions do: what is forgotten may not."""
     one, other = Table(answer_bytes=2000), Table(answer_bytes=2000)
@@ -176,7 +189,8 @@ def test_a_request_id_is_answered_once_for_everybody() -> None:
     assert first == table.apply(0, 0, b"pay 10", request_id="order-1")
     reused = table.apply(two, 2, b"pay 20", request_id="order-1")
     assert RequestIdReused is type(reused.error)
-    assert reused == table.apply(two, 2, b"pay 20", request_id="order-1")
+    repeated = table.apply(two, 2, b"pay 20", request_id="order-1")
+    assert (RequestIdReused, str(reused.error)) == (type(repeated.error), str(repeated.error))
     assert [b"pay 10"] == table.applied
 
 

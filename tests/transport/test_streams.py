@@ -98,36 +98,6 @@ def test_a_stream_that_opens_while_all_are_ended_ends_too(pool: ThreadPoolExecut
     assert "0" == call.trailers[TAKEN]
 
 
-def test_who_does_not_read_the_answers_is_read_no_more(
-    pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They would fill the node's memory; they go on where they were (P112)."""
-    monkeypatch.setattr(caller_streams, "MOST_UNREAD", 3)
-    call = Call(Streams(2, pool))
-    for number in range(5):
-        call.send(number)
-    first = next(call.answers)
-    until(lambda: len(call.proposed) == 3, what="three are taken")
-    assert not call.requests.empty()
-    call.requests.put(None)
-    answers = [*first.answers, *(one for message in call.answers for one in message.answers)]
-    assert list(range(5)) == [answer.id for answer in answers] == call.proposed
-
-
-def test_who_leaves_without_reading_keeps_no_thread(
-    pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The reading thread waits for nobody then (P112)."""
-    monkeypatch.setattr(caller_streams, "MOST_UNREAD", 1)
-    call = Call(Streams(2, pool))
-    call.send(0)
-    call.send(1)
-    next(call.answers)
-    call.answers.close()  # type: ignore[attr-defined]
-    pool.shutdown()  # waits for whoever reads
-    assert [0] == call.proposed
-
-
 def test_each_command_is_stamped_with_what_its_caller_says_of_it(pool: ThreadPoolExecutor) -> None:
     """Without session or request id it is plain; who opens a session sends no command."""
     call = Call(Streams(2, pool))
@@ -167,3 +137,22 @@ def test_what_a_session_can_not_hold_is_refused_alone(
     answers = [answer for message in call.answers for answer in message.answers]
     assert {0: outcome, 1: pb.OUTCOME_APPLIED} == {a.id: a.outcome for a in answers}
     assert [1] == call.proposed
+
+
+def test_who_reads_no_answers_is_not_read_from(
+    pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its commands wait on its own side; a stream that is over keeps nobody waiting."""
+    monkeypatch.setattr(caller_streams, "MOST_OWED", 2)
+    call = Call(Streams(2, pool))
+    call.send(0)
+    next(call.answers)
+    for number in range(1, 9):
+        call.send(number)
+    until(lambda: call.requests.qsize() == 6, what="the reader waits, with one in its hand")
+    assert [0, 1] == call.proposed
+    next(call.answers)
+    until(lambda: len(call.proposed) > 2, what="it goes on")
+    call.over()
+    call.requests.put(None)
+    pool.shutdown()

@@ -144,14 +144,14 @@ class Sessions:
         if origin.session_index:
             answer = self._find_in_session(origin)
             if answer is not None:
-                return answer
+                return again(answer)
         if origin.request_id in self._requests:
             known, answer = self._requests[origin.request_id]
             if known != fingerprint(command):
                 why = f"request_id {origin.request_id!r} belongs to another command"
                 answer = answer._replace(result=None, error=RequestIdReused(why))
             self._remember_in_session(origin, answer)
-            return answer
+            return again(answer)
         return None
 
     def _find_in_session(self, origin: Origin) -> Answer | None:
@@ -250,6 +250,12 @@ class Sessions:
             self._requests[name] = record["command"], answer
             self._order.append(name)
             self._request_bytes += answer.size
+
+
+def again(answer: Answer) -> Answer:
+    """Give *answer* once more; who raises its error leaves a traceback in it, so that is a copy."""
+    error = answer.error
+    return answer if error is None else answer._replace(error=type(error)(str(error)))
 
 
 def expired(why: str) -> Answer:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from threading import Condition, Lock
+from threading import Condition
 from typing import TypeVar
 
 import grpc
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 GREETING_SECONDS = 0.15  # how long a caller is kept who would only look elsewhere: an election
 MOST_IN_SESSION = 2 * SPAN  # our own callers keep half of that
-MOST_UNREAD = 2 * SPAN  # answers of a stream, then nothing more is taken from it
+MOST_OWED = 2 * SPAN  # commands of one stream that were taken, and whose answers nobody has read
 ANSWER_BYTES = 1 << 20  # of results in one message, unless one is longer
 
 
@@ -56,16 +56,15 @@ class Streams:
         self._open.add(answers)
         if self._closing:
             answers.put(None)  # `close` may have come before
-        commands = Commands(gate, requests, answers)
         try:
             context.send_initial_metadata(gate.greeting(patience=GREETING_SECONDS))
-            context.add_callback(commands.leave)
+            commands = Commands(gate, requests, answers)
+            context.add_callback(commands.forsake)
             self._pool.submit(commands.read)
             yield from self._answers(commands, answers, context)
             if self._closing:
                 context.set_trailing_metadata(((TAKEN, str(commands.taken)), *gate.greeting()))
         finally:
-            commands.close()  # nobody reads what it waits for
             self._open.discard(answers)
             self._admission.leave(place)
 
@@ -76,10 +75,10 @@ class Streams:
             done = [outcome for outcome in drain(outcomes) if outcome is not None]
             for answers in in_messages(encode_outcome(outcome) for outcome in done):
                 yield pb.ApplyStreamResponse(answers=answers)
-            commands.gave(len(done))
+            commands.answered(len(done))
             if self._closing:
                 commands.close()
-            if commands.ended and (commands.is_forsaken or commands.given >= commands.taken):
+            if commands.ended and (commands.is_forsaken or not commands.owed):
                 return
 
     def close(self) -> None:
@@ -94,7 +93,7 @@ class Streams:
 
 
 class Commands:
-    """The incoming side of one caller's stream."""
+    """The incoming side of one caller's stream: takes no more than somebody reads answers to."""
 
     def __init__(
         self,
@@ -104,10 +103,10 @@ class Commands:
     ) -> None:
         """Propose what comes in; the answers go to *answers*."""
         self.taken = 0
-        self.given = 0  # answers, that the caller has read as far as gRPC knows
+        self.owed = 0  # of those, not yet answered
         self.ended = False
         self.is_forsaken = False  # the caller is gone: nobody reads the answers
-        self._changed = Condition(Lock())  # guards taken, given and ended; leaf
+        self._changed = Condition()  # guards taken, owed and ended; leaf
         self._gate = gate
         self._requests = requests
         self._answers = answers
@@ -120,7 +119,7 @@ class Commands:
                     return
                 self._propose(message.commands)
         except grpc.RpcError:
-            self.is_forsaken = True
+            self.forsake()
         finally:
             self.close()
             self._answers.put(None)
@@ -136,29 +135,31 @@ class Commands:
 
     def _take(self, count: int) -> bool:
         with self._changed:
-            while not self.ended and self.taken - self.given >= MOST_UNREAD:
-                self._changed.wait()
+            while self.owed >= MOST_OWED and not self.ended:
+                self._changed.wait()  # gRPC's flow control makes the caller wait, too
             if self.ended:
                 return False
             self.taken += count
+            self.owed += count
             return True
 
-    def gave(self, count: int) -> None:
-        """Count answers that have left."""
+    def answered(self, count: int) -> None:
+        """The caller's side has taken so many answers."""
         with self._changed:
-            self.given += count
+            self.owed -= count
             self._changed.notify()
-
-    def leave(self) -> None:
-        """The call is over: nobody reads the answers any more."""
-        self.close()
-        self._answers.put(None)
 
     def close(self) -> None:
         """Take no more."""
         with self._changed:
             self.ended = True
             self._changed.notify()
+
+    def forsake(self) -> None:
+        """The call is over: nobody reads the answers."""
+        self.is_forsaken = True
+        self.close()
+        self._answers.put(None)
 
 
 @dataclass(slots=True)
