@@ -83,3 +83,12 @@ def test_a_stream_to_nobody_ends(dial) -> None:
     began = monotonic()
     assert [] == list(dial(nobody()).open_stream(iter([AppendEntries(1, 0, 0, [], 0)])))
     assert monotonic() - began < LONG / 2
+
+
+def test_a_stream_that_is_opened_while_its_link_is_closed_is_over(dial) -> None:
+    """A member was removed at that moment: no reason for a node to stop."""
+    link = dial("127.0.0.1:1")
+    link.close()
+    stream = link.open_stream(iter(()))
+    assert [] == list(stream)
+    stream.cancel()

@@ -7,6 +7,8 @@ call waits for a connection, since what is said late is better said anew.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
 
 import grpc
 
@@ -35,7 +37,9 @@ class Stream:
     def __init__(self, link: Link, appends: Iterator[AppendEntries]) -> None:
         """Open it; *appends* is read by gRPC's sending thread."""
         self._link = link
-        self._call = link.stub.AppendStream(self._requests(appends))
+        self._call: Any = None  # over: the channel was closed meanwhile
+        with suppress(ValueError):  # grpc's word for that
+            self._call = link.stub.AppendStream(self._requests(appends))
 
     def _requests(self, appends: Iterator[AppendEntries]) -> Iterator[pb.AppendStreamRequest]:
         yield codec.hello(self._link.envelope)
@@ -46,7 +50,7 @@ class Stream:
     def __iter__(self) -> Iterator[AppendReply]:
         """Give the replies; end when the stream does."""
         try:
-            for message in self._call:
+            for message in self._call or ():
                 reply = codec.decode_reply(message)
                 if isinstance(reply, AppendReply):
                     yield reply
@@ -58,7 +62,8 @@ class Stream:
 
     def cancel(self) -> None:
         """End it."""
-        self._call.cancel()
+        if self._call is not None:
+            self._call.cancel()
 
 
 class Link:
