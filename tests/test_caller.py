@@ -6,6 +6,7 @@ import socket
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from queue import SimpleQueue
 from threading import Event, current_thread
 from time import monotonic
 
@@ -323,3 +324,24 @@ def test_a_closed_caller_answers_everybody(cluster: LocalCluster) -> None:
     waits = lost.submit(b"x", timeout=None)
     lost.close()
     assert isinstance(waits.exception(DEADLINE), tinyraft.NotStarted)
+
+
+def test_a_futures_callback_does_not_wait(shared: LocalCluster) -> None:
+    """It runs in a thread that others wait for; it may submit."""
+    found: SimpleQueue[object] = SimpleQueue()
+
+    def act(_future: object) -> None:
+        for wait in (caller.apply, lambda command: caller.apply_many([command])):
+            try:
+                wait(b"x")
+            except tinyraft.ReentrantCall as error:
+                found.put(error)
+        found.put(caller.submit(b"y"))
+
+    with tinyraft.Caller(shared.addresses) as caller:
+        caller.submit(b"x").add_done_callback(act)
+        for _ in range(2):
+            assert isinstance(found.get(timeout=DEADLINE), tinyraft.ReentrantCall)
+        later = found.get(timeout=DEADLINE)
+        assert isinstance(later, tinyraft.Submission)
+        assert later.result(DEADLINE) is not None

@@ -27,7 +27,7 @@ from tinyraft.transport.channels import Channels
 from tinyraft.transport.guard import OwnerProcess
 from tinyraft.transport.options import caller_options
 from tinyraft.transport.remote import query
-from tinyraft.transport.slots import Slot
+from tinyraft.transport.slots import Slot, refuse_callback
 
 QUERY_SECONDS = 2.0
 PAUSE_SECONDS = 0.05
@@ -112,8 +112,10 @@ class Caller:
             SessionExpired: The cluster forgot this caller while the command was sent again; an
                 earlier sending may have been applied (`MaybeApplied`).
             WrongCluster: An address leads to another cluster than the one met first.
+            ReentrantCall: Called from the callback of a future.
             NotStarted: The caller was closed.
         """
+        refuse_callback()
         slot = Slot(command, request_id=request_id, deadline=deadline_in(timeout))
         self._check(slot)
         self._courier.start(slot)
@@ -172,6 +174,7 @@ class Caller:
         Raises:
             TinyraftError: As `apply`; the first one in order. `submit` tells of each.
         """
+        refuse_callback()
         many, deadline = Many(len(commands)), deadline_in(timeout)
         slots = [Slot(command, deadline=deadline, on_done=many.settle) for command in commands]
         for slot in slots:

@@ -42,7 +42,7 @@ from tinyraft.session import Session
 from tinyraft.transport.channels import Channels
 from tinyraft.transport.commands import Answered, CommandStream
 from tinyraft.transport.guard import Guard
-from tinyraft.transport.slots import Slot
+from tinyraft.transport.slots import HERE, Slot
 
 LOOK_AGAIN_SECONDS = 1.0  # a thread that waits has the courier look whether its node is silent
 SESSION_SECONDS = 2.0  # and to open a session
@@ -156,7 +156,7 @@ class Courier:
             if has_room and (session is None or not session.is_full):
                 break
             left = None if slot.deadline is None else slot.deadline - monotonic()
-            if left is not None and left <= 0:
+            if HERE.is_telling or (left is not None and left <= 0):
                 raise Overloaded(
                     f"this caller has {len(self._open)} commands of {self._bytes} bytes under way,"
                     " and none of them ended in time"
@@ -222,6 +222,8 @@ class Courier:
                 return
             if self._take_back(slot):
                 slot.error = slot.why or NoQuorum("no leader was found in time; nothing was sent")
+                if isinstance(slot.error, MaybeApplied):
+                    slot.error.request_id = slot.request_id
             else:
                 last = f" (the last sending: {slot.why})" if slot.why is not None else ""
                 slot.error = ApplyTimeout(

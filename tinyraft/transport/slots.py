@@ -7,10 +7,32 @@ applied, no other makes it certain that the command was not.
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Lock
+from threading import Lock, local
 
-from tinyraft.errors import TinyraftError
+from tinyraft.errors import ReentrantCall, TinyraftError
 from tinyraft.session import Session
+
+
+class Here(local):
+    """What this thread is at."""
+
+    is_telling = False
+
+
+HERE = Here()
+
+
+def refuse_callback() -> None:
+    """Refuse to wait in a future's callback: this thread is what others wait for.
+
+    Raises:
+        ReentrantCall: It is one.
+    """
+    if HERE.is_telling:
+        raise ReentrantCall(
+            "a future's callback can't wait for another command: submit it, or wait in a thread of"
+            " the program"
+        )
 
 
 class Slot:
@@ -81,4 +103,8 @@ class Slot:
         if self.on_done is None:
             self.done.release()
         else:
-            self.on_done(self)
+            HERE.is_telling = True
+            try:
+                self.on_done(self)
+            finally:
+                HERE.is_telling = False
