@@ -162,27 +162,28 @@ class Log:
         """Forget everything up to *index*; a snapshot covers it."""
         if index > self.base_index:
             self._terms.compact(index)
-            self._drop(index)
+            gone = self._entries[: max(0, index + 1 - self._in_memory_from)]
+            self._drop(len(gone), sum(entry.size for entry in gone))
 
     def spare_memory(self, to: Index) -> None:
         """Leave old entries to the disk where memory is short; none above *to*."""
         if self._bytes <= self._memory_bytes:
             return
-        to, spared = min(to, self.durable_index), 0
-        for entry in self._entries:  # a quarter at once: dropping from the front moves the rest
-            if entry.index > to or self._bytes - spared <= self._memory_bytes * 3 // 4:
+        to = min(to, self.durable_index)
+        # A sixteenth at once: each time moves the rest, and much at a time holds everybody up.
+        too_many, size, gone = self._bytes - self._memory_bytes * 15 // 16, 0, 0
+        for entry in self._entries:
+            if entry.index > to or size >= too_many:
                 break
-            spared += entry.size
-            last = entry.index
-        if spared:
-            self._drop(last)
+            size += entry.size
+            gone += 1
+        self._drop(gone, size)
 
-    def _drop(self, index: Index) -> None:
-        gone = index + 1 - self._in_memory_from
-        if gone > 0:
-            self._bytes -= sum(entry.size for entry in self._entries[:gone])
-            del self._entries[:gone]
-            self._in_memory_from = index + 1
+    def _drop(self, count: int, size: int) -> None:
+        """Let go of *count* entries at the front, of *size* bytes."""
+        del self._entries[:count]
+        self._bytes -= size
+        self._in_memory_from += count
 
     # --- the disk ----------------------------------------------------------------------------
 
