@@ -238,6 +238,18 @@ def test_a_join_is_forwarded_once(bench: Bench) -> None:
         bench.membership.join(ORDER, timeout=1.0, forwarded=True)
 
 
+def test_who_is_asked_and_leads_no_more_is_no_answer(bench: Bench) -> None:
+    """Nothing was done there: whoever was asked first hears of the new leader, and asks that."""
+    bench.follow()
+    bench.remote.answer = NotLeader("b leads no more")
+    bench.node.news = [lambda: setattr(bench.remote, "answer", "c")]
+    assert "c" == bench.membership.transfer("c", timeout=1.0, forwarded=False)
+    assert [("b.example:1", "c")] * 2 == bench.remote.asked
+    bench.remote.answer = NotLeader("b leads no more")
+    with pytest.raises(NotLeader, match="no more"):
+        bench.membership.transfer("c", timeout=0.01, forwarded=False)
+
+
 def test_a_join_without_a_leader_ends_in_time(bench: Bench) -> None:
     """And at once when the node is on its way out."""
     with pytest.raises(NoQuorum):

@@ -290,7 +290,10 @@ class Membership:
                 address, hint = leader
                 if forwarded:
                     raise hint
-                return there(address, deadline - monotonic())
+                try:
+                    return there(address, deadline - monotonic())
+                except NotLeader as error:  # nothing was done; this node will hear who leads now
+                    refusal = error
             left = deadline - monotonic()
             if left <= 0 or node.is_stopping:
                 raise refusal
