@@ -17,6 +17,8 @@ from tinyraft.node.waiters import Waiter
 from tinyraft.transport.commands import Answered
 from tinyraft.transport.slots import Slot
 
+NO_STAGES = 0, 0, 0
+
 
 class Ticket(Waiter):
     """A waiter that knows whose command it is."""
@@ -71,9 +73,8 @@ class Home:
     def _done(self, waiter: Waiter) -> None:
         assert isinstance(waiter, Ticket), "ours"
         slot, error, result = waiter.slot, waiter.error, waiter.result
-        self._answered(
-            self, [Answered(slot, error, result, waiter.index, waiter.term, waiter.stages)]
-        )
+        stages = waiter.stages if slot.is_future else NO_STAGES
+        self._answered(self, [Answered(slot, error, result, waiter.index, waiter.term, stages)])
 
     def finish(self) -> None:
         """Nothing is open."""

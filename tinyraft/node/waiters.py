@@ -8,7 +8,6 @@ applied" only when a different entry is committed in its place.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise
 from threading import Lock
 from time import monotonic
 
@@ -60,9 +59,12 @@ class Waiter:
         """Microseconds that the command waited, was replicated and was applied; else zeros."""
         if not self.applied_at:
             return 0, 0, 0
-        at = (self.arrived_at, self.appended_at, self.committed_at, self.applied_at)
-        waited, replicated, applied = (max(0, int((b - a) * 1e6)) for a, b in pairwise(at))
-        return waited, replicated, applied
+        appended, committed = self.appended_at, self.committed_at
+        return (
+            max(0, int((appended - self.arrived_at) * 1e6)),
+            max(0, int((committed - appended) * 1e6)),
+            max(0, int((self.applied_at - committed) * 1e6)),
+        )
 
     def wait(self, timeout: float | None) -> bytes | None:
         """Block for the answer.
