@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from tinyraft.addresses import parse_addresses
+from tinyraft.core.entry import LONGEST_REQUEST_ID
 from tinyraft.courier import Courier, Lane
 from tinyraft.errors import (
     CommandTooLarge,
@@ -31,7 +32,6 @@ from tinyraft.transport.slots import Slot, refuse_callback
 
 QUERY_SECONDS = 2.0
 PAUSE_SECONDS = 0.05
-LONGEST_REQUEST_ID = 256  # bytes in UTF-8
 
 
 class Caller:

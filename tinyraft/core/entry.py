@@ -34,7 +34,7 @@ REQUEST_ID = struct.Struct("<H")
 SESSION_FLAG = 1
 REQUEST_ID_FLAG = 2
 FLAGS_AT = 5  # in the header
-LONGEST_REQUEST_ID = 256
+LONGEST_REQUEST_ID = 256  # bytes in UTF-8
 LIMIT = 2**63  # indexes and terms above are damage or malice (pitfall 121)
 
 
