@@ -45,7 +45,7 @@ from tinyraft.transport.guard import Guard
 from tinyraft.transport.slots import HERE, Slot
 
 LOOK_AGAIN_SECONDS = 1.0  # a thread that waits has the courier look whether its node is silent
-SESSION_SECONDS = 2.0  # and to open a session
+SESSION_SECONDS = 2.0  # how long a node may take to open a session before another look
 JOIN_SECONDS = 1.0
 LONGEST_BLOCK = 16.0  # seconds, behind which a thread that waits for room looks again
 LOOK_SECONDS = 0.1  # between two looks at deadlines and silent lanes, while futures are open
