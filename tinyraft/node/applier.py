@@ -113,12 +113,13 @@ class Applier:
         clock: Clock = CLOCK,
         rests_after: float = float("inf"),
         patience: Callable[[], float | None] = lambda: None,
+        impatient: Callable[[], object] = lambda: None,
     ) -> None:
         """Apply what *fetch(after, max_bytes)* gives, and tell *applied* behind each batch.
 
         *failed* is told when the module can't go on. From *cluster_id* comes what is chance to it.
         *term* tells the present one. Behind a call of *rests_after* seconds the other threads get a
-        little time.
+        little time. Where nothing is to be done for *patience* seconds, *impatient* is told.
         """
         self.mutex = Mutex()
         self.last_applied: Index = 0
@@ -141,6 +142,7 @@ class Applier:
         self._failed = failed
         self._applied = applied
         self._patience = patience
+        self._impatient = impatient
         self._cluster_id = cluster_id
         self._applying = Applying(self.current_entry)
         self._entry: Entry | None = None  # the last one, or the one that the module is at
@@ -365,7 +367,8 @@ class Applier:
             elif self.is_stopping:
                 return
             else:
-                self.bell.wait(self._patience())
+                if not self.bell.wait(self._patience()):
+                    self._impatient()
 
     def stop(self) -> None:
         """Let the thread apply what is committed and end."""

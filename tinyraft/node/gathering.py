@@ -15,7 +15,7 @@ MOST_DOUBLINGS = 6
 
 
 class Gathering:
-    """The time between two batches. Guarded by the core's lock, except `is_enough`."""
+    """The time between two batches. The core's lock guards it, but for what says otherwise."""
 
     def __init__(self) -> None:
         """Begin with nobody to wait for."""
@@ -28,19 +28,24 @@ class Gathering:
 
     def begins(self, size: int, *, now: float) -> None:
         """Note that a batch of *size* commands begins."""
-        if self._wanted and 2 * size < self._wanted:
+        self.over(size)
+        self._size, self._began = size, now
+
+    def over(self, waiting: int) -> None:
+        """Wait for nobody any more; so many have come."""
+        if self._wanted and 2 * waiting < self._wanted:
             self._in_vain = min(self._in_vain + 1, MOST_DOUBLINGS)
             self._skips = 1 << self._in_vain
         elif self._wanted:
             self._in_vain = 0
-        self._size, self._began, self._wanted = size, now, 0
+        self._wanted = 0
 
     def ended(self, *, waiting: int, now: float) -> None:
         """Note that the batch is committed, and how many commands wait already."""
         wanted, self._size = self._size + waiting, 0
         if self._skips:
             self._skips -= 1
-        elif wanted > waiting:
+        elif wanted > max(1, waiting):
             self.until = now + min(MOST_SECONDS, 2 * (now - self._began))
             self._wanted = wanted - wanted // 16
 
@@ -49,5 +54,5 @@ class Gathering:
         return waiting >= self._wanted
 
     def left(self, *, now: float) -> float | None:
-        """Seconds until the wait ends by itself; None where nobody is waited for."""
+        """Seconds until the wait ends by itself; None where nobody is waited for. Thread-safe."""
         return max(0.0, self.until - now) if self._wanted else None

@@ -150,6 +150,7 @@ class Node:
             clock=clock,
             rests_after=tick_seconds(election_timeout),
             patience=lambda: self._gathering.left(now=clock.monotonic()),
+            impatient=self._wait_no_longer,
         )
         self._slow_module = SlowModule(
             self.applier.stopwatch, seconds=election_timeout / 2, log=log, clock=clock
@@ -178,6 +179,7 @@ class Node:
             connect=connect,
             sightings=self.sightings,
             turn=self.turn,
+            glance=self.glance,
             fetch=self._read,
             shipments=shipments,
             died=self.died,
@@ -243,6 +245,17 @@ class Node:
             self._report(notices)
         return result
 
+    def glance(self, event: Callable[[Raft], T]) -> T:
+        """Let *event* take from the core what leaves nothing to be done: an entry, a message.
+
+        Raises:
+            TinyraftError: The node has failed.
+        """
+        with self._lock:
+            if self.failure is not None and self._is_out_of_service():
+                raise self.failure
+            return event(self._raft)
+
     def _dispatch(self, effects: Effects, *, rings_writer: bool) -> Sequence[Notice]:
         """Queue *effects*. Under the core's lock, so the writer's queue has the core's order."""
         if effects.write is not None:
@@ -307,7 +320,7 @@ class Node:
 
     def _committed(self, after: Index, max_bytes: int) -> list[Entry] | InSnapshot:
         while True:
-            found = self.turn(lambda raft: raft.committed(after, max_bytes=max_bytes))
+            found = self.glance(lambda raft: raft.committed(after, max_bytes=max_bytes))
             if not isinstance(found, OnDisk):
                 return found
             entries = self._read(found.after, found.to, max_bytes)
@@ -432,11 +445,11 @@ class Node:
         """
         is_open = raft.leadership is not None and raft.log.last_index > raft.commit_index
         is_open = is_open or (raft.awaits_successor and not self._has_left)
-        if self._batch_is_open and not is_open:
+        if self._batch_is_open and not is_open and raft.leadership is not None:
             self._gathering.ended(waiting=len(self._inbox), now=self._clock.monotonic())
         self._batch_is_open = is_open
         waiting = len(self._inbox)
-        if is_open or not waiting or self._is_gathering(waiting):
+        if is_open or not waiting or (raft.leadership and self._is_gathering(waiting)):
             return None
         commands, waiters = self._inbox.take()
         try:
@@ -459,6 +472,10 @@ class Node:
     def _is_gathering(self, waiting: int) -> bool:
         gathering = self._gathering
         return not gathering.is_enough(waiting) and gathering.until > self._clock.monotonic()
+
+    def _wait_no_longer(self) -> None:
+        """Begin the next batch with whoever has come."""
+        self.turn(lambda _: self._gathering.over(len(self._inbox)))
 
     def _refuse_if_leaving(self, raft: Raft) -> None:
         if self._stopping:
