@@ -23,7 +23,7 @@ from tinyraft.errors import (
     NotStarted,
     ReadFailed,
 )
-from tinyraft.submission import Many, Submission
+from tinyraft.submission import Submission
 from tinyraft.transport.channels import Channels
 from tinyraft.transport.guard import OwnerProcess
 from tinyraft.transport.options import caller_options
@@ -175,20 +175,23 @@ class Caller:
             TinyraftError: As `apply`; the first one in order. `submit` tells of each.
         """
         refuse_callback()
-        many, deadline = Many(len(commands)), deadline_in(timeout)
-        slots = [Slot(command, deadline=deadline, on_done=many.settle) for command in commands]
+        self._owner.check()
+        deadline = deadline_in(timeout)
+        slots = [Slot(command, deadline=deadline, is_one_of_many=True) for command in commands]
         for slot in slots:
-            self._check(slot)
+            self._check_size(slot)
+        self._courier.start_all(slots)
+        self._courier.wait_for_all(slots)
         for slot in slots:
-            try:
-                self._courier.start(slot)
-            except (NotApplied, NotStarted) as error:
-                slot.error = error
-                many.settle(slot)
-        return many.wait(slots)
+            if slot.error is not None:
+                raise slot.error
+        return [slot.result for slot in slots]
 
     def _check(self, slot: Slot) -> None:
         self._owner.check()
+        self._check_size(slot)
+
+    def _check_size(self, slot: Slot) -> None:
         if len(slot.command) > self._max_command_bytes:
             raise CommandTooLarge(
                 f"a command of {len(slot.command)} bytes; the limit is {self._max_command_bytes}"
