@@ -64,7 +64,8 @@ def unpack_answers(packed: pb.PackedAnswers) -> Iterator[Applied]:
     """Read them; what is not complete is passed over."""
     results: list[bytes | None] = list(packed.results) or [None] * len(packed.ids)
     for at in packed.without_result:
-        results[at] = None
+        if at < len(results):
+            results[at] = None
     stages = zip(packed.waited_us, packed.replicated_us, packed.applied_us, strict=False)
     return zip(packed.ids, results, packed.indexes, packed.terms, stages, strict=False)
 

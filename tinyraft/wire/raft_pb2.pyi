@@ -856,7 +856,7 @@ Global___ApplyStreamResponse: _TypeAlias = ApplyStreamResponse  # noqa: Y015
 
 @_typing.final
 class PackedAnswers(_message.Message):
-    """Answers to commands that were applied by one leader; one of each for every command."""
+    """Answers to commands that were applied: one of each field for every command."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
