@@ -3,9 +3,10 @@
 Law: a question answers only those who had it before it was asked. While one is under way, newcomers
 wait together for the next; so the load decides how many share one, and nobody gets an old answer.
 
-Whoever comes when nothing is under way asks, for itself and for those who came by then. Behind an
-answer the next is asked by the thread that brought it, if it may, or by the first who waits. Who
-gives up, is out of time or is interrupted as it should ask, lets another do it.
+Whoever comes when nothing is under way asks, for itself and for those who came by then. The next
+is asked when all who shared the answer are awake, by the last of them or by the first who waits:
+one big question is cheaper than two small ones. Who gives up, is out of time or is interrupted as
+it should ask, lets another do it.
 """
 
 from __future__ import annotations
@@ -25,13 +26,12 @@ OVERDUE_SECONDS = 2.0  # then somebody else asks, too: the first may be lost
 class Question:
     """A question, who shares it, and what came of it."""
 
-    __slots__ = ("asker", "chain", "error", "index", "is_over", "patience", "waiter")
+    __slots__ = ("chain", "error", "index", "is_over", "patience", "waiter")
 
-    def __init__(self) -> None:
-        """Begin with nobody."""
-        self.chain = Chain()
+    def __init__(self, at_end: Callable[[], object]) -> None:
+        """Begin with nobody; *at_end* is called when all were told."""
+        self.chain = Chain(at_end)
         self.patience = 0.0  # seconds that the most patient gives whoever is asked
-        self.asker = 0  # the thread that is asking just now
         self.waiter: Waiter | None = None
         self.index: Index | None = None
         self.error: TinyraftError | None = None
@@ -42,21 +42,22 @@ class Question:
         if not self.is_over:
             self.error = error
             self.is_over = True
-            self.chain.wake()
+            self.chain.open()
 
 
 class Questions:
     """The question under way, and those who wait for the next. Thread-safe; its lock is a leaf."""
 
-    def __init__(self, ask: Callable[[Question, float], bool]) -> None:
+    def __init__(self, ask: Callable[[Question, float | None], bool]) -> None:
         """Begin with none.
 
-        *ask(question, deadline)* sees to it, in whatever thread, that the question is closed and
-        the next one asked; or is False when time was too short.
+        *ask(question, deadline)* sees to it that the question is closed, then or later, in whatever
+        thread; or is False when time was too short. It blocks only in a thread that waits anyway,
+        whose *deadline* is not None.
         """
         self._ask = ask
         self._lock = Lock()  # guards the following; leaf
-        self._gathering = Question()
+        self._gathering = Question(self._ask_next)
         self._asked_at = float("-inf")  # the one under way; nothing is under way at -inf
 
     def share(self, *, deadline: float, patience: float) -> tuple[Question, bool]:
@@ -73,7 +74,7 @@ class Questions:
             question.chain.join(place)
             question.patience = max(question.patience, patience)
             if now - self._asked_at > OVERDUE_SECONDS:
-                self._asked_at, asks, self._gathering = now, True, Question()
+                self._asked_at, asks, self._gathering = now, True, Question(self._ask_next)
         if asks and not self._try(question, place, deadline):
             return question, False
         while self._is_woken(question, place, deadline):
@@ -114,21 +115,40 @@ class Questions:
         if question.is_over:
             question.chain.pass_on()
         else:
-            self.hand_on(question)
+            self._hand_on(question)
 
-    def hand_on(self, question: Question) -> None:
+    def _hand_on(self, question: Question) -> None:
         """Let somebody ask who shares *question*, or who waits for the next."""
         following: Question | None = question
         while following is not None and not following.chain.wake():
-            following = self.take_next()
+            following = self._take_next()
 
-    def take_next(self) -> Question | None:
-        """Take the question that comes behind an answer, to ask it; None when nobody has one."""
+    def _take_next(self) -> Question | None:
+        """Take the question that is to be asked now; None when nobody has one."""
         with self._lock:
             question = self._gathering
             if not len(question.chain):
                 self._asked_at = float("-inf")
                 return None
             self._asked_at = monotonic()
-            self._gathering = Question()
+            self._gathering = Question(self._ask_next)
         return question
+
+    def go_on(self, question: Question) -> None:
+        """Let the next be asked, though those who share *question* can't go yet."""
+        if question.chain.take_end() is not None:
+            following = self._take_next()
+            if following is not None:
+                self._hand_on(following)
+
+    def _ask_next(self) -> None:
+        """The last one is over: ask the next, in this thread if it need not wait for that."""
+        question = self._take_next()
+        if question is None:
+            return
+        is_asked = False
+        try:
+            is_asked = self._ask(question, None)
+        finally:
+            if not is_asked:
+                self._hand_on(question)

@@ -5,15 +5,13 @@ clock of another node counts. A read has no effect, so within its time it is tri
 went wrong.
 
 Reads that wait at the same time share a question (`Questions`): on the leader one visit to the core
-and one round of heartbeats, elsewhere one call to the leader. The leader's next question is asked
-by the thread that brought the answer to the last.
+and one round of heartbeats, elsewhere one call to the leader.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from threading import get_ident
 from time import monotonic
 
 from tinyraft.core.entry import Index
@@ -98,23 +96,24 @@ class Reading:
 
     # --- one question -------------------------------------------------------------------------
 
-    def _ask(self, question: Question, deadline: float) -> bool:
+    def _ask(self, question: Question, deadline: float | None) -> bool:
         """Ask who leads for the index; False when *deadline* was too early for an answer."""
         if self._node.leads:
             self._ask_here(question)
             return True
-        patience = question.patience
+        if deadline is None:
+            return False
         left = max(0.0, deadline - monotonic())
         try:
-            index = self._ask_leader(timeout=min(left, patience))
+            index = self._ask_leader(timeout=min(left, question.patience))
         except ApplyTimeout as error:
-            if left < patience:
+            if left < question.patience:
                 return False
-            self._failed(question, error, asks_here=False)
+            question.close(error)
         except TinyraftError as error:
-            self._failed(question, error, asks_here=False)
+            question.close(error)
         else:
-            self._found(question, index, asks_here=False)
+            self._found(question, index)
         return True
 
     def _ask_leader(self, *, timeout: float) -> Index:
@@ -127,44 +126,27 @@ class Reading:
         return self._remote.read_index(address, envelope, timeout=timeout)
 
     def _ask_here(self, question: Question) -> None:
-        """Ask the own core, which leads; whoever brings the answer goes on in `_confirmed`."""
-        question.asker = get_ident()
+        """Ask the own core, which leads."""
         try:
             self._node.ask_read_index(Waiter(partial(self._confirmed, question)))
         except TinyraftError as error:
-            self._failed(question, error, asks_here=False)
-        finally:
-            question.asker = 0
+            question.close(error)
 
     def _confirmed(self, question: Question, waiter: Waiter) -> None:
-        # Within `_ask_here` (one voter) the next is not asked from here: it might never end.
-        asks_here = question.asker != get_ident() and self._node.leads
         if waiter.error is not None:
-            self._failed(question, waiter.error, asks_here=asks_here)
+            question.close(waiter.error)
         else:
-            self._found(question, waiter.index, asks_here=asks_here)
+            self._found(question, waiter.index)
 
-    def _failed(self, question: Question, error: TinyraftError, *, asks_here: bool) -> None:
-        self._go_on(asks_here=asks_here)
-        question.close(error)
-
-    def _found(self, question: Question, index: Index, *, asks_here: bool) -> None:
-        """Ask the next, which is under way while this one's readers wake up, and let those go."""
+    def _found(self, question: Question, index: Index) -> None:
+        """Let the readers go as soon as the module has seen *index*."""
         question.index = index
-        self._go_on(asks_here=asks_here)
         if self._node.applier.last_applied >= index:
             question.close(None)
         else:
             question.waiter = Waiter(lambda waiter: question.close(waiter.error))
             self._node.when_applied(index, question.waiter)
-
-    def _go_on(self, *, asks_here: bool) -> None:
-        """Ask the next question in this thread, or in one that waits for it."""
-        following = self._questions.take_next()
-        if following is not None and asks_here:
-            self._ask_here(following)
-        elif following is not None:
-            self._questions.hand_on(following)
+            self._questions.go_on(question)
 
     # --- alone --------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ all of it, or the stream is over.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
@@ -17,7 +17,7 @@ from time import monotonic
 
 import grpc
 
-from tinyraft.chain import Chain
+from tinyraft.chain import Chain, nothing
 from tinyraft.core.entry import Index
 from tinyraft.errors import ApplyTimeout, ConnectionLost, NotStarted, TinyraftError
 from tinyraft.transport.channels import Channels
@@ -189,20 +189,18 @@ class QueryStream:
                 if query is not None and not query.has_left:
                     query.result = result
                     answered.append(query)
-            chain = self._line_up(answered)
-            is_free = not self._pending
-        chain.wake()
-        if is_free:
-            self._let_send()
+            at_end = nothing if self._pending else self._let_send
+            chain = self._line_up(answered, at_end)
+        chain.open()
 
     def _let_send(self) -> None:
-        """No batch is under way."""
-        with suppress(RuntimeError):  # the sending thread is not at one
+        """The batch is over, and all who waited for it are awake: many ask again."""
+        with suppress(RuntimeError):  # the stream's end did it
             self._may_send.release()
 
-    def _line_up(self, queries: Iterable[Query]) -> Chain:
+    def _line_up(self, queries: Iterable[Query], at_end: Callable[[], object] = nothing) -> Chain:
         """Put who is told now into a line. Under the lock."""
-        chain = Chain()
+        chain = Chain(at_end)
         for query in queries:
             query.chain = chain
             chain.join(query.place)
@@ -217,7 +215,7 @@ class QueryStream:
             for query in waiting:
                 query.error = error
             chain = self._line_up(waiting)
-        chain.wake()
+        chain.open()
         self._queue.put(None)  # ends the sending thread
         self._let_send()
         self._abandon()
@@ -237,7 +235,7 @@ class QueryStream:
             for query in waiting:
                 query.error = ConnectionLost(f"the stream of queries to {self.address} is over")
             chain = self._line_up(waiting)
-        chain.wake()
+        chain.open()
 
     def break_off(self) -> None:
         """End at once."""
