@@ -11,7 +11,6 @@ and one round of heartbeats, elsewhere one call to the leader.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from time import monotonic
 
 from tinyraft.core.entry import Index
@@ -127,8 +126,9 @@ class Reading:
 
     def _ask_here(self, question: Question) -> None:
         """Ask the own core, which leads."""
+        waiter: Waiter = Waiter(lambda _: self._confirmed(question, waiter))
         try:
-            self._node.ask_read_index(Waiter(partial(self._confirmed, question)))
+            self._node.ask_read_index(waiter)
         except TinyraftError as error:
             question.close(error)
 
@@ -144,8 +144,9 @@ class Reading:
         if self._node.applier.last_applied >= index:
             question.close(None)
         else:
-            question.waiter = Waiter(lambda waiter: question.close(waiter.error))
-            self._node.when_applied(index, question.waiter)
+            waiter: Waiter = Waiter(lambda _: question.close(waiter.error))
+            question.waiter = waiter
+            self._node.when_applied(index, waiter)
             self._questions.go_on(question)
 
     # --- alone --------------------------------------------------------------------------------
