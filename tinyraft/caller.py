@@ -27,7 +27,7 @@ from tinyraft.submission import Submission
 from tinyraft.transport.channels import Channels
 from tinyraft.transport.guard import OwnerProcess
 from tinyraft.transport.options import caller_options
-from tinyraft.transport.remote import query
+from tinyraft.transport.queries import Queries
 from tinyraft.transport.slots import Slot, refuse_callback
 
 QUERY_SECONDS = 2.0
@@ -74,6 +74,8 @@ class Caller:
         self._courier = Courier(
             self._addresses, channels=self._channels, is_exactly_once=exactly_once
         )
+        self._queries = Queries(self._channels)
+        self._nearest = 0  # which of the addresses answered the last query
 
     # --- commands -----------------------------------------------------------------------------
 
@@ -220,7 +222,8 @@ class Caller:
         ``"stale"``: the first member that is reached answers, and may be behind; but it has applied
         whatever this caller was told that it had applied.
 
-        Blocks; tries one member after the other as long as there is time. Safe from any thread.
+        Blocks; tries one member after the other as long as there is time, first the one that
+        answered the last query. Safe from any thread; queries at the same time share a message.
 
         Args:
             request: Whatever the module's ``query`` takes.
@@ -241,11 +244,12 @@ class Caller:
         min_index = self._courier.last_index
         last: Exception | None = None
         while deadline > monotonic():
-            for address in self._addresses:
+            first, count = self._nearest, len(self._addresses)
+            for number in ((first + offset) % count for offset in range(count)):
                 left = max(0.0, deadline - monotonic())
                 try:
-                    return query(
-                        self._channels.to(address),
+                    result = self._queries.ask(
+                        self._addresses[number],
                         request,
                         is_stale=consistency == "stale",
                         min_index=min_index,
@@ -256,6 +260,9 @@ class Caller:
                 except (NotApplied, MaybeApplied, NotStarted, ModuleFailed, NodeRemoved) as error:
                     self._courier.refuse_closed()
                     last = error
+                else:
+                    self._nearest = number
+                    return result
             self._courier.sleep(min(PAUSE_SECONDS, max(0.0, deadline - monotonic())))
         raise ReadFailed(f"no node answered within {timeout} s; the last said: {last}")
 
@@ -265,6 +272,7 @@ class Caller:
         """Break off everything; whoever waits gets `MaybeApplied` or `NotStarted`. Idempotent."""
         self._owner.check()
         self._courier.close()
+        self._queries.close()
 
     def __enter__(self) -> Self:
         """Use it."""

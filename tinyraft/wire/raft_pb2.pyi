@@ -1036,6 +1036,121 @@ class QueryResponse(_message.Message):
 Global___QueryResponse: _TypeAlias = QueryResponse  # noqa: Y015
 
 @_typing.final
+class StreamedQuery(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_FIELD_NUMBER: _builtins.int
+    MIN_INDEX_FIELD_NUMBER: _builtins.int
+    TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """The caller's own, once in a stream."""
+    request: _builtins.bytes
+    consistency: Global___Consistency.ValueType
+    min_index: _builtins.int
+    """As in QueryRequest."""
+    timeout_ms: _builtins.int
+    """How long somebody waits for the result."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        request: _builtins.bytes = ...,
+        consistency: Global___Consistency.ValueType = ...,
+        min_index: _builtins.int = ...,
+        timeout_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "id", b"id", "min_index", b"min_index", "request", b"request", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamedQuery: _TypeAlias = StreamedQuery  # noqa: Y015
+
+@_typing.final
+class QueryStreamRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def queries(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamedQuery]: ...
+    def __init__(
+        self,
+        *,
+        queries: _abc.Iterable[Global___StreamedQuery] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["queries", b"queries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryStreamRequest: _TypeAlias = QueryStreamRequest  # noqa: Y015
+
+@_typing.final
+class StreamedResult(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    TOO_LONG_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    result: _builtins.bytes
+    index: _builtins.int
+    """What the answering node had applied."""
+    error: _builtins.str
+    """Why there is no result: as the trailer `tinyraft-error` of a unary call; else empty."""
+    outcome: _builtins.str
+    """As the trailer `tinyraft-outcome`."""
+    message: _builtins.str
+    too_long: _builtins.bool
+    """There is a result, too long for a stream: ask with Query."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        result: _builtins.bytes = ...,
+        index: _builtins.int = ...,
+        error: _builtins.str = ...,
+        outcome: _builtins.str = ...,
+        message: _builtins.str = ...,
+        too_long: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "id", b"id", "index", b"index", "message", b"message", "outcome", b"outcome", "result", b"result", "too_long", b"too_long"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamedResult: _TypeAlias = StreamedResult  # noqa: Y015
+
+@_typing.final
+class QueryStreamResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamedResult]: ...
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___StreamedResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryStreamResponse: _TypeAlias = QueryStreamResponse  # noqa: Y015
+
+@_typing.final
 class ReadIndexRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
