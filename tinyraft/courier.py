@@ -19,6 +19,7 @@ from threading import Condition, Lock
 from time import monotonic
 from typing import Protocol
 
+from tinyraft.chain import Chain
 from tinyraft.errors import (
     ApplyTimeout,
     ConnectionLost,
@@ -37,7 +38,6 @@ from tinyraft.errors import (
 from tinyraft.leader_search import LeaderSearch
 from tinyraft.logs import Log
 from tinyraft.node.loop import Loop
-from tinyraft.relay import Relay
 from tinyraft.route import Retry, Route
 from tinyraft.session import Session
 from tinyraft.transport.channels import Channels
@@ -281,7 +281,7 @@ class Courier:
 
         At home that is a thread of the node, in which nothing of the program runs.
         """
-        relay = Relay()
+        chain = Chain()
         over: list[Slot] = []
         again: list[Slot | None] = []
         leaves_to_thread = lane is self._home and not self._is_closed
@@ -301,8 +301,8 @@ class Courier:
                 self.last_index = max(self.last_index, answer.index)
                 is_waited_for = slot.on_done is None and not slot.is_one_of_many
                 if is_waited_for:
-                    slot.relay = relay
-                    relay.add(slot.done)
+                    slot.chain = chain
+                    chain.join(slot.done)
                 elif slot.is_future:
                     slot.stages = answer.stages
                 self._end(slot)
@@ -310,7 +310,7 @@ class Courier:
                     self._ended.put(slot)
                 elif not is_waited_for:
                     over.append(slot)
-        relay.begin()
+        chain.open()
         if leaves_to_thread and not self._ended.empty():
             again.append(None)
         for slot in over:

@@ -38,7 +38,7 @@ def test_a_refusal_is_told_outside_the_cores_lock() -> None:
     """Whoever is told that this node does not lead may ask it at once who does."""
     node = make_node()
     was_locked: list[bool] = []
-    waiter = Waiter(lambda _waiter: was_locked.append(node._lock.locked()))
+    waiter = Waiter(lambda _: was_locked.append(node._lock.locked()))
     node.propose([b"word"], [waiter])
     with pytest.raises(NotLeader):
         waiter.wait(DEADLINE)

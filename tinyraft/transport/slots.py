@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from threading import Lock, local
 
+from tinyraft.chain import Chain
 from tinyraft.errors import ReentrantCall, TinyraftError
-from tinyraft.relay import Relay
 from tinyraft.session import Session
 
 
@@ -40,6 +40,7 @@ class Slot:
     """One command. Its owner's lock guards `was_written` and `is_over`."""
 
     __slots__ = (
+        "chain",
         "command",
         "deadline",
         "done",
@@ -52,7 +53,6 @@ class Slot:
         "lane",
         "on_done",
         "opens_session",
-        "relay",
         "request_id",
         "result",
         "sequence",
@@ -100,16 +100,19 @@ class Slot:
         self.is_in_doubt = False  # an earlier sending may have been applied
         self.is_over = False
         self.why: TinyraftError | None = None  # it was sent again
-        self.relay: Relay | None = None  # whom to wake next, once this one's thread is awake
+        self.chain: Chain | None = None  # of those who were answered with it
         self.done = Lock()
         if on_done is None:
             self.done.acquire()
 
     def pass_on(self) -> None:
-        """Wake the next of those that were answered together; by the thread that waited."""
-        relay, self.relay = self.relay, None
-        if relay is not None:
-            relay.pass_on()
+        """Wake the next of those that were answered together; by the thread that waited.
+
+        Who leaves before it was woken does so, too: one time too many wakes somebody early.
+        """
+        chain, self.chain = self.chain, None
+        if chain is not None:
+            chain.pass_on()
 
     def tell(self) -> None:
         """Let its owner know that it is over. Called once, outside all locks."""
