@@ -13,6 +13,7 @@ import pytest
 from tests.cluster import DEADLINE, our_threads, until
 from tinyraft import courier as courier_module
 from tinyraft import leader_search
+from tinyraft.chain import Chain
 from tinyraft.courier import SESSION_SECONDS, Courier
 from tinyraft.errors import (
     ApplyTimeout,
@@ -63,6 +64,10 @@ class Lane:
         else:
             self.sent.put(slot)
             assert self.gate.wait(DEADLINE)
+
+    def waking(self) -> Chain:
+        """Make a chain of which nobody hears."""
+        return Chain()
 
     def withdraw(self, slot: Slot) -> bool:
         """Say what the test says."""

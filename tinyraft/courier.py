@@ -67,6 +67,9 @@ class Lane(Protocol):
     def withdraw(self, slot: Slot) -> bool:
         """Take it back, under the lock; False when it may have arrived."""
 
+    def waking(self) -> Chain:
+        """Make a chain for the threads that are told now what came this way."""
+
     def finish(self) -> None:
         """Take no more commands."""
 
@@ -276,12 +279,12 @@ class Courier:
 
     # --- answers --------------------------------------------------------------------------------
 
-    def answered(self, lane: object, answers: Sequence[Answer]) -> None:
+    def answered(self, lane: Lane, answers: Sequence[Answer]) -> None:
         """Take what a lane's node said of commands; from any thread, without locks.
 
         At home that is a thread of the node, in which nothing of the program runs.
         """
-        chain = Chain()
+        chain = lane.waking()
         over: list[Slot] = []
         again: list[Slot | None] = []
         leaves_to_thread = lane is self._home and not self._is_closed

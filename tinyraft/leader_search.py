@@ -30,7 +30,7 @@ class LeaderSearch:
         *,
         channels: Channels,
         lock: Lock,
-        answered: Callable[[object, Sequence[Answer]], None],
+        answered: Callable[[CommandStream, Sequence[Answer]], None],
     ) -> None:
         """Look where *route* says; streams guard slots by *lock* and tell what was *answered*."""
         self._route = route

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from threading import Lock
 
+from tinyraft.chain import Chain
 from tinyraft.core.entry import OPENS_SESSION, PLAIN, Origin, Stamp, session_stamp, stamp
 from tinyraft.core.sessions import LIMITS
 from tinyraft.errors import TinyraftError
@@ -69,6 +70,10 @@ class Home:
             return True
         assert isinstance(slot.ticket, Ticket), "made when it was sent"
         return self._node.withdraw(slot.ticket)
+
+    def waking(self) -> Chain:
+        """Make a chain for those who are told now; the node itself waits for them (`gathering`)."""
+        return Chain()
 
     def finish(self) -> None:
         """Nothing is open."""

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 import grpc
 
+from tinyraft.chain import Chain
 from tinyraft.errors import ConnectionLost, NotLeader, TinyraftError
 from tinyraft.transport.packing import pack_commands, unpack_answers
 from tinyraft.transport.slots import Slot
@@ -35,6 +36,7 @@ from tinyraft.wire.raft_pb2_grpc import RaftServiceV1Stub
 BATCH_BYTES = 2 << 20
 IDLE_SECONDS = 60.0
 SILENT_SECONDS = 1.0
+GATHER_SECONDS = 0.005  # the first of those who wake up waits so long for the others, at most
 
 
 class Answer(Protocol):
@@ -86,7 +88,7 @@ class CommandStream:
         address: str,
         *,
         lock: Lock,
-        answered: Callable[[object, Sequence[Answer]], None],
+        answered: Callable[[CommandStream, Sequence[Answer]], None],
     ) -> None:
         """Begin to open a stream to *address*; see `wait_open`.
 
@@ -103,6 +105,8 @@ class CommandStream:
         self._next_id = 0
         self._heard_at = 0.0  # the last answer, or the first command after a time without any
         self._ended = False
+        self._all_awake = Event()  # who was told last
+        self._all_awake.set()
         self._greeted = Event()
         self._call = RaftServiceV1Stub(channel).ApplyStream(self._requests())
         self._receiver = Thread(
@@ -136,6 +140,11 @@ class CommandStream:
         self._queue.put(slot)
         if self._ended:
             self._abandon()
+
+    def waking(self) -> Chain:
+        """Make a chain for those who are told now: what they say next goes out together."""
+        self._all_awake.clear()
+        return Chain(self._all_awake.set)
 
     def withdraw(self, slot: Slot) -> bool:
         """Take *slot* back, under the lock; False when it was sent already."""
@@ -182,6 +191,7 @@ class CommandStream:
 
     def _take(self) -> list[Slot | None]:
         taken = [self._queue.get(timeout=IDLE_SECONDS)]
+        self._all_awake.wait(GATHER_SECONDS)
         room = BATCH_BYTES
         try:
             while (last := taken[-1]) is not None and room > len(last.command):
