@@ -270,7 +270,7 @@ def test_the_modules_word_counts_on_whatever_way_it_comes(bench: Bench) -> None:
     slot, _ = bench.start()
     bench.lane.answer(slot, ConnectionLost("silent"))
     bench.lane.next()
-    way = object()
+    way = Lane(lock=Lock(), answered=bench.courier.answered)
     bench.courier.answered(way, [Answered(slot, NotLeader("of an earlier sending"))])
     assert not slot.is_over
     bench.courier.answered(way, [Answered(slot, Rejected("no"), None, 700, 3)])

@@ -175,3 +175,43 @@ def test_what_a_parting_node_never_took_is_certain(node: Breaking, sender: Sende
     command, error = sender.next()
     assert (b"taken", ConnectionLost) == (command, type(error))
     assert ([b"taken"], False) == (node.taken, sender.stream.is_usable)
+
+
+class Counting(Breaking):
+    """A node that notes how many commands come in each message."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: SimpleQueue[list[bytes]] = SimpleQueue()
+
+    def ApplyStream(self, requests: Iterator[pb.ApplyStreamRequest], context: Any) -> Any:
+        """Take them, and answer nothing."""
+        context.send_initial_metadata(())
+        for message in requests:
+            self.messages.put([command.command for command in message.commands])
+        yield from ()
+
+
+@pytest.mark.parametrize("servicer", [Counting], indirect=True)
+def test_who_wakes_up_together_speaks_together(
+    node: Counting, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is sent until the last of those who were answered is awake, or for a moment."""
+    monkeypatch.setattr(commands_module, "GATHER_SECONDS", DEADLINE)
+    places = [Lock(), Lock()]
+    chain = sender.stream.waking()
+    for place in places:
+        place.acquire()
+        chain.join(place)
+    sender.send(b"first")
+    chain.open()
+    sender.send(b"second")
+    chain.pass_on()  # the first one's thread
+    sender.send(b"third")
+    assert node.messages.empty()
+    chain.pass_on()
+    assert [b"first", b"second", b"third"] == node.messages.get(timeout=DEADLINE)
+    monkeypatch.setattr(commands_module, "GATHER_SECONDS", 0.001)
+    sender.stream.waking().join(Lock())  # one that never wakes
+    sender.send(b"fourth")
+    assert [b"fourth"] == node.messages.get(timeout=DEADLINE)
