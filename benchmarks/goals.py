@@ -102,6 +102,18 @@ def in_the_leader(found: Found) -> list[Goal]:
             )
             for n in HASHICORP_THEN
         ),
+        *(
+            Goal(
+                f"server.apply / ceiling, {n} thread{'s' if n > 1 else ''}, kept on one processor",
+                found.ratio(
+                    "pinned", f"tinyraft, local @{n}", f"ceiling, local @{n}", "per_second"
+                ),
+                ge,
+                None,
+                note="both of them are",
+            )
+            for n in HASHICORP_THEN
+        ),
     ]
 
 

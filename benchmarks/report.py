@@ -10,6 +10,10 @@ from benchmarks.suite import Found
 
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 SEEN = ("per_second", "p50_ms", "p99_ms")
+BY_THREADS = {
+    "threads": "commands a second, p50 and p99 in ms",
+    "pinned": "each process on one processor",
+}
 VERDICTS = {True: "met", False: "NOT MET", None: "—"}
 
 
@@ -40,8 +44,8 @@ def tables(found: Found) -> Iterator[str]:
     """Give tables for each part: the median of the rounds."""
     for part in dict.fromkeys(sample.part for sample in found.samples):
         rows = [sample for sample in found.samples if sample.part == part]
-        if part == "threads":
-            yield by_threads(found)
+        if part in BY_THREADS:
+            yield by_threads(found, part)
             rows = [row for row in rows if " @" not in row.what]
         if part == "handoffs":
             yield by_process(found)
@@ -69,20 +73,20 @@ def by_process(found: Found) -> str:
     return table(["waits and µs of a processor, a command", *columns], lines)
 
 
-def by_threads(found: Found) -> str:
+def by_threads(found: Found, part: str) -> str:
     """Set systems against numbers of threads."""
-    names = [s.what.partition(" @") for s in found.samples if s.part == "threads" and "@" in s.what]
+    names = [s.what.partition(" @") for s in found.samples if s.part == part and "@" in s.what]
     numbers = sorted({int(threads) for _, _, threads in names})
     lines = []
     for what in sorted(dict.fromkeys(what for what, _, _ in names), key=place):
         line = [what]
         for number in numbers:
             key = f"{what} @{number}"
-            middles = [found.middle("threads", key, name) for name in SEEN]
+            middles = [found.middle(part, key, name) for name in SEEN]
             line.append("" if None in middles else "{:,.0f}/s, {:.3g}, {:.3g}".format(*middles))
         lines.append(line)
     heads = [f"{number} thread{'s' if number > 1 else ''}" for number in numbers]
-    return table(["commands a second, p50 and p99 in ms", *heads], lines)
+    return table([BY_THREADS[part], *heads], lines)
 
 
 def place(what: str) -> tuple[bool, bool, str]:

@@ -15,6 +15,7 @@ from benchmarks.parts import (
     handoffs,
     idle,
     long,
+    pinned,
     reads,
     sizes,
     start,
@@ -25,6 +26,7 @@ from benchmarks.suite import Suite
 
 PARTS: dict[str, Callable[[Suite], None]] = {
     "threads": threads.measure,
+    "pinned": pinned.measure,
     "reads": reads.measure,
     "handoffs": handoffs.measure,
     "trail": trail.measure,
@@ -37,5 +39,5 @@ PARTS: dict[str, Callable[[Suite], None]] = {
     "failover": failover.measure,
     "long": long.measure,
 }
-NEED_PROC = {"idle", "start", "handoffs", "long"}  # they read /proc
+NEED_PROC = {"idle", "start", "handoffs", "long", "pinned"}  # they read /proc
 DEFAULT = [name for name in PARTS if name != "long"]

@@ -35,9 +35,17 @@ def measure(suite: Suite) -> None:
     measure_pipeline(suite)
 
 
-def keep(suite: Suite, round_: int, threads: int, what: str, row: dict[str, float]) -> None:
+def keep(
+    suite: Suite,
+    round_: int,
+    threads: int,
+    what: str,
+    row: dict[str, float],
+    *,
+    part: str = PART,
+) -> None:
     """Keep one row."""
-    suite.take(PART, f"{what} @{threads}", round_, row)
+    suite.take(part, f"{what} @{threads}", round_, row)
 
 
 def measure_pipeline(suite: Suite) -> None:

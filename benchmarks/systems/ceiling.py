@@ -28,6 +28,7 @@ class Ceiling:
     """Two followers, a leader, and a process of callers."""
 
     leader: Child
+    followers: list[Child]
     client: Child
 
     def local(self, **how: object) -> Row:
@@ -68,7 +69,7 @@ def running(directory: Path) -> Iterator[Ceiling]:
         leader = undo.enter_context(Child(__name__, "leader", str(directory / "l"), *ports))
         client = Child(__name__, "client", str(directory / "s"), leader.address)
         undo.enter_context(client)
-        yield Ceiling(leader, client)
+        yield Ceiling(leader, followers, client)
 
 
 def be_leader(path: Path, ports: list[int]) -> None:
