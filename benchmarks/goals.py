@@ -76,8 +76,13 @@ def goals(found: Found) -> list[Goal]:
 def in_the_leader(found: Found) -> list[Goal]:
     """`server.apply` on the leader."""
 
-    def ratio(threads: int, figure: str = "per_second", to: str = "ceiling, local") -> float | None:
-        return found.ratio("threads", f"tinyraft, local @{threads}", f"{to} @{threads}", figure)
+    def ratio(
+        threads: int,
+        figure: str = "per_second",
+        to: str = "ceiling, local",
+        part: str = "threads",
+    ) -> float | None:
+        return found.ratio(part, f"tinyraft, local @{threads}", f"{to} @{threads}", figure)
 
     return [
         *(
@@ -105,9 +110,7 @@ def in_the_leader(found: Found) -> list[Goal]:
         *(
             Goal(
                 f"server.apply / ceiling, {n} thread{'s' if n > 1 else ''}, kept on one processor",
-                found.ratio(
-                    "pinned", f"tinyraft, local @{n}", f"ceiling, local @{n}", "per_second"
-                ),
+                ratio(n, part="pinned"),
                 ge,
                 None,
                 note="both of them are",

@@ -1,10 +1,10 @@
 """What it is worth to keep a node on one processor, and not to be torn from it.
 
-One thread of a Python process computes at a time. Where its threads are spread over processors, each
-hand-off between two of them wakes another processor, and under the usual policy whoever is woken
-interrupts the one that holds the interpreter, only to wait for that. What ``taskset -c 1`` and
-``chrt --batch 0`` do to a program is done here to running processes, the ceiling's too: the leader
-on the first processor, all others on the rest.
+One thread of a Python process computes at a time. Where its threads are spread over processors,
+each hand-off between two of them wakes another processor, and under the usual policy whoever is
+woken interrupts the one that holds the interpreter, only to wait for that. What ``taskset -c 1``
+and ``chrt --batch 0`` do to a program is done here to running processes, the ceiling's too: the
+leader on the first processor, all others on the rest.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 from benchmarks.parts.threads import keep
 from benchmarks.process import Child
@@ -57,6 +58,7 @@ def kept(children: Sequence[Child], processors: set[int]) -> Iterator[None]:
 
 def move(child: Child, processors: set[int], policy: int) -> None:
     """Do it to all threads of *child*; those that it makes later inherit it."""
-    for thread in map(int, os.listdir(f"/proc/{child.pid}/task")):
+    for path in Path(f"/proc/{child.pid}/task").iterdir():
+        thread = int(path.name)
         os.sched_setaffinity(thread, processors)
         os.sched_setscheduler(thread, policy, os.sched_param(0))
