@@ -113,7 +113,7 @@ def test_a_snapshot_that_is_not_yet_restored_is_no_backlog() -> None:
             node.writer.finish(batch)
 
     while not node.leads or node.status().commit_index < node.status().last_index:
-        node._tick(0)
+        node._tick(1, 0)
         write()
     while node.status().commit_index < MANY:
         made.propose(b"word")
