@@ -149,9 +149,9 @@ def test_a_silent_follower_costs_no_memory() -> None:
 
 
 def in_memory(log: Log) -> int:
-    """Count the bytes of entries in memory."""
+    """Count the bytes that entries take in memory."""
     entries = log.between(log.in_memory_from - 1, log.last_index, max_bytes=1 << 62)
-    return sum(entry.size for entry in entries)
+    return sum(entry.footprint for entry in entries)
 
 
 def test_without_a_quorum_nothing_piles_up(cluster: LocalCluster) -> None:

@@ -124,7 +124,7 @@ class Wal:
             log_id: The id of the log: random unless given, and then that of an old one must agree.
             snapshots: Those that are on disk, sound and of this node's cluster.
             damaged: What `Snapshots.notices` says: a refusal names these files.
-            memory_bytes: How many bytes of entries to return, from the end of the log.
+            memory_bytes: How much memory the entries to return may take, from the end of the log.
 
         Returns:
             The log, and what it remembers. All of it is on disk.
