@@ -171,10 +171,15 @@ def make_entry(
 
 def encode_entries(entries: Iterable[Entry]) -> bytes:
     """Join the encodings of *entries*."""
+    return b"".join(parts_of(entries))
+
+
+def parts_of(entries: Iterable[Entry]) -> list[bytes]:
+    """Give what `encode_entries` joins."""
     parts: list[bytes] = []
     for entry in entries:
         parts += (entry.header, entry.command)
-    return b"".join(parts)
+    return parts
 
 
 def decode_entries(data: bytes) -> list[Entry]:
