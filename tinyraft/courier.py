@@ -37,10 +37,11 @@ from tinyraft.errors import (
 from tinyraft.leader_search import LeaderSearch
 from tinyraft.logs import Log
 from tinyraft.node.loop import Loop
+from tinyraft.relay import Relay
 from tinyraft.route import Retry, Route
 from tinyraft.session import Session
 from tinyraft.transport.channels import Channels
-from tinyraft.transport.commands import Answered, CommandStream
+from tinyraft.transport.commands import Answer, Answered, CommandStream
 from tinyraft.transport.guard import Guard
 from tinyraft.transport.slots import HERE, Slot
 
@@ -202,6 +203,7 @@ class Courier:
         finally:
             if not slot.is_over:
                 self._give_up(slot)  # Ctrl-C: nobody waits for it any more
+            slot.pass_on()
 
     def _wait(self, slot: Slot) -> None:
         while True:
@@ -255,36 +257,46 @@ class Courier:
 
     # --- answers --------------------------------------------------------------------------------
 
-    def answered(self, lane: object, answers: Sequence[Answered]) -> None:
+    def answered(self, lane: object, answers: Sequence[Answer]) -> None:
         """Take what a lane's node said of commands; from any thread, without locks.
 
         At home that is a thread of the node, in which nothing of the program runs.
         """
+        relay = Relay()
         over: list[Slot] = []
-        again: list[Slot] = []
+        again: list[Slot | None] = []
+        leaves_to_thread = lane is self._home and not self._is_closed
         with self._lock:
-            for slot, error, result, index, term, stages in answers:
+            for answer in answers:
+                slot, error = answer.slot, answer.error
                 is_last = error is None or isinstance(error, Rejected | ModuleError)
                 if slot.is_over or (slot.lane is not lane and not is_last):
                     continue  # given up, or on another way: only the module's word still counts
-                slot.error, slot.result, slot.index, slot.term = error, result, index, term
-                slot.stages = stages
-                if is_last or slot.opens_session:
-                    self.last_index = max(self.last_index, index)
-                    self._end(slot)
-                    if slot.is_future and lane is self._home and not self._is_closed:
-                        self._ended.put(slot)
-                        self._queue.put(None)
-                    else:
-                        over.append(slot)
-                else:
+                slot.error, slot.result = error, answer.result
+                slot.index, slot.term = answer.index, answer.term
+                if not (is_last or slot.opens_session):
                     slot.lane = None
                     self._behind += 1
                     again.append(slot)
+                    continue
+                self.last_index = max(self.last_index, answer.index)
+                if slot.on_done is None:
+                    slot.relay = relay
+                    relay.add(slot.done)
+                elif slot.is_future:
+                    slot.stages = answer.stages
+                self._end(slot)
+                if slot.is_future and leaves_to_thread:
+                    self._ended.put(slot)
+                elif slot.on_done is not None:
+                    over.append(slot)
+        relay.begin()
+        if leaves_to_thread and not self._ended.empty():
+            again.append(None)
         for slot in over:
             slot.tell()
-        for slot in again:
-            self._queue.put(slot)
+        for left in again:
+            self._queue.put(left)
 
     # --- the courier's thread -------------------------------------------------------------------
 

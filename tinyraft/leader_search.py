@@ -12,7 +12,7 @@ from threading import Lock
 from tinyraft.errors import NotStarted, WrongCluster
 from tinyraft.route import Route
 from tinyraft.transport.channels import Channels
-from tinyraft.transport.commands import Answered, CommandStream
+from tinyraft.transport.commands import Answer, CommandStream
 
 OPEN_SECONDS = 1.0  # how long a node may take to greet before the next one is tried
 LONGEST_PATIENCE = 16.0  # with a node that is silent, but greets
@@ -30,7 +30,7 @@ class LeaderSearch:
         *,
         channels: Channels,
         lock: Lock,
-        answered: Callable[[object, Sequence[Answered]], None],
+        answered: Callable[[object, Sequence[Answer]], None],
     ) -> None:
         """Look where *route* says; streams guard slots by *lock* and tell what was *answered*."""
         self._route = route

@@ -325,7 +325,7 @@ def test_streamed_commands_are_answered_one_by_one(bench: Bench) -> None:
     """The long one is refused alone, its neighbours are proposed together."""
     answered: list[StreamedWaiter] = []
     bench.gate.propose(
-        [(1, b"a", PLAIN), (2, b"123456789", PLAIN), (3, b"c", PLAIN)], answered.append
+        [(1, b"a", PLAIN), (2, b"123456789", PLAIN), (3, b"c", PLAIN)], answered.extend
     )
     assert {1: None, 2: CommandTooLarge, 3: None} == {
         w.id: None if w.error is None else type(w.error) for w in answered
@@ -337,7 +337,7 @@ def test_a_refused_batch_is_refused_for_everybody(bench: Bench) -> None:
     """All or none; each is answered once."""
     answered: list[StreamedWaiter] = []
     bench.node.refusals = [Overloaded("full")]
-    bench.gate.propose([(1, b"a", PLAIN), (2, b"b", PLAIN)], answered.append)
+    bench.gate.propose([(1, b"a", PLAIN), (2, b"b", PLAIN)], answered.extend)
     assert [(1, Overloaded), (2, Overloaded)] == [(w.id, type(w.error)) for w in answered]
 
 

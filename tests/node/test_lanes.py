@@ -103,7 +103,12 @@ class Bench:
         self.silences: list[bool] = []
         self.now = 0.0
         clock = Clock(monotonic=lambda: self.now)
-        shared: dict[str, Any] = {"raft": core, "turn": self.turn, "log": Log("test")}
+        shared: dict[str, Any] = {
+            "raft": core,
+            "turn": self.turn,
+            "glance": self.glance,
+            "log": Log("test"),
+        }
         self.control = ControlLane(
             B,
             self.link,
@@ -128,9 +133,16 @@ class Bench:
             changed = led != (self.core.leadership is not None)
         if changed or B in effects.control | later.control:
             self.control.ring()
-        if changed or B in effects.bulk | later.bulk:
+        if changed:
             self.bulk.ring()
+        elif B in effects.bulk | later.bulk:
+            self.bulk.news()
         return result
+
+    def glance(self, event: Callable[[Raft], object]) -> object:
+        """Take something from the core."""
+        with self.lock:
+            return event(self.core)
 
     def propose(self, *commands: bytes) -> None:
         """Append commands."""
@@ -246,7 +258,7 @@ def test_one_append_is_in_flight(bench: Bench) -> None:
     assert [2] == [e.index for e in first.entries]
     bench.propose(b"x")
     bench.propose(b"y", b"z")
-    assert (None, False) == bench.bulk.next_request(notes=False)
+    assert (None, True) == bench.bulk.next_request(notes=False)
     bench.match(2)
     second, _ = bench.bulk.next_request(notes=False)
     assert second is not None
@@ -265,16 +277,16 @@ def test_a_lost_append_is_sent_again(bench: Bench) -> None:
 
 def test_an_append_that_was_taken_for_a_stream_that_ended_is_sent_again(bench: Bench) -> None:
     """The sending thread may take it just when the stream ends: else that peer never gets more."""
-    lane, over, usual = bench.bulk, Event(), bench.bulk._turn
+    lane, over, usual = bench.bulk, Event(), bench.bulk._glance
 
-    def turn(event: Callable[[Raft], object]) -> object:
+    def glance(event: Callable[[Raft], object]) -> object:
         result = usual(event)
         over.set()
         return result
 
-    lane._turn = turn
+    lane._glance = glance
     assert [] == list(lane._appends(over, Bell()))
-    lane._turn = usual
+    lane._glance = usual
     assert lane.next_request(notes=False)[0] is not None
 
 
@@ -288,6 +300,22 @@ def test_a_newer_commit_index_waits_for_an_append_to_ride_with(bench: Bench) -> 
     assert note is not None
     assert (0, 2) == (len(note.entries), note.commit_index)
     assert (None, False) == bench.bulk.next_request(notes=False)
+
+
+def test_a_commit_wakes_nobody_who_will_look_by_himself(bench: Bench) -> None:
+    """Entries do; and so does a commit behind that look."""
+    lane = bench.bulk
+    lane.next_request(notes=False)
+    lane._looks_again = True
+    lane.bell.take()
+    bench.match(2)
+    assert not lane.wire_bell.take()
+    bench.propose(b"x")
+    assert lane.wire_bell.take()
+    lane._looks_again = False
+    lane.next_request(notes=False)
+    bench.match(3)
+    assert lane.wire_bell.take()
 
 
 def test_the_sending_thread_notes_the_commit_a_little_later(bench: Bench) -> None:
@@ -390,6 +418,7 @@ class Table:
             connect=self.connect,
             sightings=self.sightings,
             turn=lambda event: event(self.core),
+            glance=lambda event: event(self.core),
             fetch=nothing,
             shipments=Shipments(empty_shelf()),
             died=lambda *facts: self.deaths.append(facts),

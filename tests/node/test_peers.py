@@ -47,6 +47,7 @@ def make_peers(sightings: Sightings, launched: list[AtWork]) -> Peers:
         connect=lambda node, address: SilentLink(),  # type: ignore[arg-type,return-value]
         sightings=sightings,
         turn=lambda event: None,
+        glance=lambda event: None,
         fetch=lambda after, to, max_bytes: [],
         shipments=Shipments(empty_shelf()),
         died=lambda thread, error: None,

@@ -821,6 +821,7 @@ def lane_of(core: Raft, shipments: Shipments) -> BulkLane:
         SilentLink(),
         raft=core,
         turn=lambda event: event(core),
+        glance=lambda event: event(core),
         log=Log("test"),
         fetch=lambda after, to, max_bytes: [],
         shipments=shipments,

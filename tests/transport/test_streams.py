@@ -58,11 +58,10 @@ class Call:
         for number, _, stamped in commands:
             self.stamps.append(stamped)
             self.proposed.append(number)
-            answer(
-                SimpleNamespace(
-                    id=number, index=1, term=1, result=None, error=None, stages=(1, 2, 3)
-                )
+            one = SimpleNamespace(
+                id=number, index=1, term=1, result=None, error=None, stages=(1, 2, 3)
             )
+            answer([one])
 
 
 @pytest.fixture

@@ -132,7 +132,6 @@ class Raft(Voting, Following, Leading):
     def synced(self, synced: Synced) -> None:
         """Every write up to *synced* is on disk."""
         self.log.synced(synced)
-        self._commits |= self.commit_index > 0
         if self.leadership is not None:
             self._advance(self.leadership)
         elif self.candidacy is not None:

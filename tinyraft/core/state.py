@@ -101,7 +101,7 @@ class State:
             self._time_us = max(self._time_us, entries[-1].time_us)
         self._mark = Mark(0)
         self._hard_state_changed = False
-        self._commits = False
+        self._ready: Index = 0  # what the applier may have, at the last look
         self._commit_moved = False
         self._reconfigured = bool(self.history.latest_index)
         self._notices: list[Notice] = []
@@ -191,7 +191,8 @@ class State:
         write = self._take_write()
         notices, self._notices = tuple(self._notices), []
         configuration = self.configuration if self._reconfigured else None
-        commits, self._commits, self._reconfigured = self._commits, False, False
+        ready, self._reconfigured = min(self.commit_index, self.log.durable_index), False
+        commits, self._ready = ready > self._ready, ready
         reads = self._take_reads()
         bulk, control = self._bulk(), self._control()
         return Effects(write, bulk, control, commits, configuration, notices, reads)
@@ -255,7 +256,7 @@ class State:
         if self.leadership is not None:
             self.leadership.committed(self._uncommitted(index))
         self.commit_index = index
-        self._commits = self._commit_moved = True
+        self._commit_moved = True
         if self.me in self.configuration.removed and self.me in self.history.at(index)[1].removed:
             self.learn_removed(by=self.me)
         self.log.spare_memory(index)

@@ -33,7 +33,7 @@ from tinyraft.node.agreement import Agreement
 from tinyraft.node.bell import Bell
 from tinyraft.node.clock import CLOCK, Clock
 from tinyraft.node.stopwatch import Stopwatch
-from tinyraft.node.waiters import Waiters, in_snapshot, overtaken
+from tinyraft.node.waiters import Waiter, Waiters, in_snapshot, overtaken, tell
 from tinyraft.storage.divergence import Divergence
 from tinyraft.storage.snapshots import Snapshots
 
@@ -112,12 +112,14 @@ class Applier:
         term: Callable[[], Term] = lambda: 0,
         clock: Clock = CLOCK,
         rests_after: float = float("inf"),
+        patience: Callable[[], float | None] = lambda: None,
+        impatient: Callable[[], object] = lambda: None,
     ) -> None:
         """Apply what *fetch(after, max_bytes)* gives, and tell *applied* behind each batch.
 
         *failed* is told when the module can't go on. From *cluster_id* comes what is chance to it.
         *term* tells the present one. Behind a call of *rests_after* seconds the other threads get a
-        little time.
+        little time. Where nothing is to be done for *patience* seconds, *impatient* is told.
         """
         self.mutex = Mutex()
         self.last_applied: Index = 0
@@ -139,6 +141,8 @@ class Applier:
         self._shelf = shelf
         self._failed = failed
         self._applied = applied
+        self._patience = patience
+        self._impatient = impatient
         self._cluster_id = cluster_id
         self._applying = Applying(self.current_entry)
         self._entry: Entry | None = None  # the last one, or the one that the module is at
@@ -256,16 +260,19 @@ class Applier:
         self._fetched[:0] = batch[len(answers) :]
         if self.agreement.divergence is not None:
             applied, answers = [], []  # what they came to is in doubt: who waits is told so
+        told: list[Waiter] = []
         for entry, answer, at in zip(applied, answers, self._waiters.pop(applied), strict=True):
             for waiter in at or ():
-                if waiter.term == entry.term:
-                    if answer.place == entry.index:
-                        waiter.committed_at, waiter.applied_at = began, now
-                    if answer.place:
-                        waiter.index, waiter.term = answer.place, answer.term
-                    waiter.resolve(answer.result, answer.error)
-                else:
-                    waiter.resolve(None, overtaken(waiter, entry))
+                told.append(waiter)
+                if waiter.term != entry.term:
+                    waiter.error = overtaken(waiter, entry)
+                    continue
+                if answer.place == entry.index:
+                    waiter.committed_at, waiter.applied_at = began, now
+                if answer.place:
+                    waiter.index, waiter.term = answer.place, answer.term
+                waiter.result, waiter.error = answer.result, answer.error
+        tell(told)
         self._applied()
         if self.failure is not None:
             self._failed(self.failure)
@@ -360,7 +367,8 @@ class Applier:
             elif self.is_stopping:
                 return
             else:
-                self.bell.wait()
+                if not self.bell.wait(self._patience()):
+                    self._impatient()
 
     def stop(self) -> None:
         """Let the thread apply what is committed and end."""

@@ -55,7 +55,9 @@ class StreamedWaiter(Waiter):
 
     __slots__ = ("id",)
 
-    def __init__(self, number: int, on_done: Callable[[Any], None], *, stamp: Stamp) -> None:
+    def __init__(
+        self, number: int, on_done: Callable[[Sequence[Any]], None], *, stamp: Stamp
+    ) -> None:
         """Answer *on_done* for the command *number*."""
         super().__init__(on_done, stamp=stamp)
         self.id = number
@@ -176,9 +178,11 @@ class Gate:
         return Applied(waiter.index, waiter.term, result)
 
     def propose(
-        self, commands: Sequence[tuple[int, bytes, Stamp]], answer: Callable[[Outcome], None]
+        self,
+        commands: Sequence[tuple[int, bytes, Stamp]],
+        answer: Callable[[Sequence[Outcome]], None],
     ) -> None:
-        """Propose numbered *commands*; *answer* is called for each, in any order."""
+        """Propose numbered *commands*; *answer* is called with each of them once, in any order."""
         waiters: list[StreamedWaiter] = []
         proposed: list[bytes] = []
         for number, command, stamp in commands:

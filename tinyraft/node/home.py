@@ -7,6 +7,7 @@ not appended.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from threading import Lock
 
 from tinyraft.core.entry import OPENS_SESSION, PLAIN, Origin, Stamp, stamp
@@ -14,10 +15,8 @@ from tinyraft.core.sessions import LIMITS
 from tinyraft.errors import TinyraftError
 from tinyraft.node.node import Node
 from tinyraft.node.waiters import Waiter
-from tinyraft.transport.commands import Answered
+from tinyraft.transport.commands import Answer, Answered
 from tinyraft.transport.slots import Slot
-
-NO_STAGES = 0, 0, 0
 
 
 class Ticket(Waiter):
@@ -25,7 +24,7 @@ class Ticket(Waiter):
 
     __slots__ = ("slot",)
 
-    def __init__(self, slot: Slot, on_done: Callable[[Waiter], None]) -> None:
+    def __init__(self, slot: Slot, on_done: Callable[[Sequence[Ticket]], None]) -> None:
         """Wait for *slot*."""
         super().__init__(on_done, stamp=stamp_of(slot))
         self.slot = slot
@@ -39,12 +38,13 @@ class Home:
         node: Node,
         *,
         lock: Lock,
-        answered: Callable[[object, Sequence[Answered]], None],
+        answered: Callable[[object, Sequence[Answer]], None],
     ) -> None:
         """Propose to *node*; *lock* guards the slots of their owner, who is told what came."""
         self._node = node
         self._lock = lock
         self._answered = answered
+        self._tell = partial(answered, self)
 
     @property
     def is_usable(self) -> bool:
@@ -57,7 +57,7 @@ class Home:
             if slot.is_over or slot.lane is not self:
                 return
             slot.was_written = True
-            ticket = slot.ticket = Ticket(slot, self._done)
+            ticket = slot.ticket = Ticket(slot, self._tell)
         try:
             self._node.propose([LIMITS if slot.opens_session else slot.command], [ticket])
         except TinyraftError as error:
@@ -69,12 +69,6 @@ class Home:
             return True
         assert isinstance(slot.ticket, Ticket), "made when it was sent"
         return self._node.withdraw(slot.ticket)
-
-    def _done(self, waiter: Waiter) -> None:
-        assert isinstance(waiter, Ticket), "ours"
-        slot, error, result = waiter.slot, waiter.error, waiter.result
-        stages = waiter.stages if slot.is_future else NO_STAGES
-        self._answered(self, [Answered(slot, error, result, waiter.index, waiter.term, stages)])
 
     def finish(self) -> None:
         """Nothing is open."""

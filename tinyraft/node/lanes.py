@@ -63,13 +63,19 @@ Turn = Callable[[Callable[[Raft], object]], object]
 class Lane:
     """What both lanes share: a bell, and an end."""
 
-    def __init__(self, peer: NodeId, link: PeerLink, *, raft: Raft, turn: Turn, log: Log) -> None:
-        """Serve *peer* over *link*; every visit to *raft* goes through *turn*."""
+    def __init__(
+        self, peer: NodeId, link: PeerLink, *, raft: Raft, turn: Turn, glance: Turn, log: Log
+    ) -> None:
+        """Serve *peer* over *link*.
+
+        Every visit to *raft* goes through *turn*, or *glance* where nothing follows from it.
+        """
         self.peer = peer
         self.bell = Bell()
         self._link = link
         self._raft = raft
         self._turn = turn
+        self._glance = glance
         self._log = log
         self._stopping = Event()
 
@@ -98,13 +104,14 @@ class ControlLane(Lane):
         *,
         raft: Raft,
         turn: Turn,
+        glance: Turn,
         log: Log,
         timeout: float,
         silent_too_long: Callable[[], None],
         clock: Clock = CLOCK,
     ) -> None:
         """Give a call *timeout* seconds; tell *silent_too_long* when none got through for long."""
-        super().__init__(peer, link, raft=raft, turn=turn, log=log)
+        super().__init__(peer, link, raft=raft, turn=turn, glance=glance, log=log)
         self.timeout = timeout
         self._monotonic = clock.monotonic
         self._silent_too_long = silent_too_long
@@ -119,7 +126,7 @@ class ControlLane(Lane):
             nonlocal request
             request = raft.next_control(self.peer)
 
-        self._turn(event)
+        self._glance(event)
         self._asked_at = self._monotonic()
         return request
 
@@ -166,6 +173,7 @@ class BulkLane(Lane):
         *,
         raft: Raft,
         turn: Turn,
+        glance: Turn,
         log: Log,
         fetch: Fetch,
         shipments: Shipments,
@@ -173,7 +181,7 @@ class BulkLane(Lane):
         append_bytes: int = APPEND_BYTES,
     ) -> None:
         """Wait *backoff* seconds before a broken stream is opened again."""
-        super().__init__(peer, link, raft=raft, turn=turn, log=log)
+        super().__init__(peer, link, raft=raft, turn=turn, glance=glance, log=log)
         self.backoff = backoff
         self.needs_snapshot = False  # before any append
         self._failed_shipments = 0  # in a row
@@ -181,6 +189,7 @@ class BulkLane(Lane):
         self._shipments = shipments
         self.stream: AppendStream | None = None  # the present one
         self.wire_bell = Bell()  # of its sending thread
+        self._looks_again = False  # that will look for a note by itself, in a moment
         self._append_bytes = append_bytes
 
     def ring(self) -> None:
@@ -188,12 +197,22 @@ class BulkLane(Lane):
         self.wire_bell.ring()
         self.bell.ring()
 
+    def news(self) -> None:
+        """There may be something to send. Called under the core's lock.
+
+        A newer commit index is no reason to wake a thread that will look for one anyway.
+        """
+        leadership = self._raft.leadership
+        if self._looks_again and leadership is not None and not leadership.has_entries(self.peer):
+            return
+        self.ring()
+
     def next_request(self, *, notes: bool) -> tuple[AppendEntries | None, bool]:
         """Take the next append, one that only tells a newer commit index if *notes* are wanted.
 
         Returns:
-            The append, and whether there is such a note to be sent a little later. None, too, when
-            the peer needs a snapshot first.
+            The append, and whether such a note will be wanted a little later. None, too, when the
+            peer needs a snapshot first.
         """
         while True:
             found, has_note = self._look(notes=notes)
@@ -225,9 +244,9 @@ class BulkLane(Lane):
             if leadership is not None and (notes or leadership.has_entries(self.peer)):
                 append = raft.next_append(self.peer, max_bytes=self._append_bytes)
             elif leadership is not None:
-                has_note = leadership.has_append(self.peer, commit_index=raft.commit_index)
+                has_note = leadership.owes_note(self.peer)
 
-        self._turn(event)
+        self._glance(event)
         return append, has_note
 
     def begin_shipment(self) -> Shipment:
@@ -287,7 +306,7 @@ class BulkLane(Lane):
     def _appends(self, over: Event, bell: Bell) -> Iterator[AppendEntries]:
         while self.leads and not over.is_set():
             append, has_note = self.next_request(notes=False)
-            if has_note and not bell.wait(NOTE_SECONDS):
+            if has_note and not self._wait_for_company(bell):
                 append, has_note = self.next_request(notes=True)
             if self.needs_snapshot:
                 return
@@ -297,6 +316,14 @@ class BulkLane(Lane):
                 yield append
             elif not has_note:
                 bell.wait()
+
+    def _wait_for_company(self, bell: Bell) -> bool:
+        """Let a note wait for entries to ride with; False when none came."""
+        self._looks_again = True
+        try:
+            return bell.wait(NOTE_SECONDS)
+        finally:
+            self._looks_again = False  # before the look: what is committed after that, rings
 
     def run(self) -> None:
         """Keep a stream open while this node leads, until stopped."""

@@ -36,6 +36,7 @@ from tinyraft.module import Module
 from tinyraft.node.applier import Applier
 from tinyraft.node.backlog import Backlog
 from tinyraft.node.clock import CLOCK, Clock
+from tinyraft.node.gathering import Gathering
 from tinyraft.node.inbox import Inbox
 from tinyraft.node.installer import Installer
 from tinyraft.node.judge import CHECK_SECONDS, Judge
@@ -122,6 +123,7 @@ class Node:
         self._news = Condition()  # guards nothing; leaf: told when role, leader or members change
         self._ticks_in_vain = 0
         self._batch_is_open = False  # something is uncommitted: what is proposed waits
+        self._gathering = Gathering()
         self._inbox = Inbox(
             max_commands=raft.settings.max_pending_commands,
             max_bytes=raft.settings.max_pending_bytes,
@@ -147,6 +149,8 @@ class Node:
             term=lambda: raft.term,
             clock=clock,
             rests_after=tick_seconds(election_timeout),
+            patience=lambda: self._gathering.left(now=clock.monotonic()),
+            impatient=self._wait_no_longer,
         )
         self._slow_module = SlowModule(
             self.applier.stopwatch, seconds=election_timeout / 2, log=log, clock=clock
@@ -175,6 +179,7 @@ class Node:
             connect=connect,
             sightings=self.sightings,
             turn=self.turn,
+            glance=self.glance,
             fetch=self._read,
             shipments=shipments,
             died=self.died,
@@ -239,6 +244,17 @@ class Node:
         if notices:
             self._report(notices)
         return result
+
+    def glance(self, event: Callable[[Raft], T]) -> T:
+        """Let *event* take from the core what leaves nothing to be done: an entry, a message.
+
+        Raises:
+            TinyraftError: The node has failed.
+        """
+        with self._lock:
+            if self.failure is not None and self._is_out_of_service():
+                raise self.failure
+            return event(self._raft)
 
     def _dispatch(self, effects: Effects, *, rings_writer: bool) -> Sequence[Notice]:
         """Queue *effects*. Under the core's lock, so the writer's queue has the core's order."""
@@ -306,7 +322,7 @@ class Node:
 
     def _committed(self, after: Index, max_bytes: int) -> list[Entry] | InSnapshot:
         while True:
-            found = self.turn(lambda raft: raft.committed(after, max_bytes=max_bytes))
+            found = self.glance(lambda raft: raft.committed(after, max_bytes=max_bytes))
             if not isinstance(found, OnDisk):
                 return found
             entries = self._read(found.after, found.to, max_bytes)
@@ -417,7 +433,7 @@ class Node:
                 waiter.resolve(None, why)
         if self._is_out_of_service():
             self._refuse_inbox()
-        elif not self._batch_is_open:
+        elif not self._batch_is_open and self._gathering.is_enough(len(self._inbox)):
             try:
                 self.turn(look)
             except TinyraftError:
@@ -435,8 +451,11 @@ class Node:
         """
         is_open = raft.leadership is not None and raft.log.last_index > raft.commit_index
         is_open = is_open or (raft.awaits_successor and not self._has_left)
+        if self._batch_is_open and not is_open and raft.leadership is not None:
+            self._gathering.ended(waiting=len(self._inbox), now=self._clock.monotonic())
         self._batch_is_open = is_open
-        if is_open or not len(self._inbox):
+        waiting = len(self._inbox)
+        if is_open or not waiting or (raft.leadership and self._is_gathering(waiting)):
             return None
         commands, waiters = self._inbox.take()
         try:
@@ -452,8 +471,17 @@ class Node:
             first=proposed.first, count=len(commands), size=sum(map(len, commands))
         )
         self.waiters.add(waiters, first=proposed.first, term=proposed.term)
+        self._gathering.begins(len(commands), now=self._clock.monotonic())
         self._batch_is_open = True
         return None
+
+    def _is_gathering(self, waiting: int) -> bool:
+        gathering = self._gathering
+        return not gathering.is_enough(waiting) and gathering.until > self._clock.monotonic()
+
+    def _wait_no_longer(self) -> None:
+        """Begin the next batch with whoever has come."""
+        self.turn(lambda _: self._gathering.over(len(self._inbox)))
 
     def _refuse_if_leaving(self, raft: Raft) -> None:
         if self._stopping:

@@ -59,6 +59,7 @@ class Peers:
         connect: Connect,
         sightings: Sightings,
         turn: Turn,
+        glance: Turn,
         fetch: Fetch,
         shipments: Shipments,
         died: Died,
@@ -73,6 +74,7 @@ class Peers:
         self._connect = connect
         self._sightings = sightings
         self._turn = turn
+        self._glance = glance
         self._fetch = fetch
         self._shipments = shipments
         self._died = died
@@ -107,6 +109,7 @@ class Peers:
             link,
             raft=raft,
             turn=self._turn,
+            glance=self._glance,
             log=self._log,
             fetch=self._fetch,
             shipments=self._shipments,
@@ -118,6 +121,7 @@ class Peers:
             link,
             raft=raft,
             turn=self._turn,
+            glance=self._glance,
             log=self._log,
             timeout=max(0.1, self._election_timeout / 2),
             silent_too_long=lambda: self._is_silent(node, bulk),
@@ -147,7 +151,7 @@ class Peers:
         for node in nodes:
             peer = self._peers.get(node)
             if peer is not None:
-                peer.bulk.ring()
+                peer.bulk.news()
 
     def ring_all(self) -> None:
         """Wake every lane: the role changed, or there are new peers."""

@@ -10,30 +10,34 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
 from time import monotonic
+from typing import Any
 
 from tinyraft.core.entry import PLAIN, Entry, Index, NodeId, Stamp, Term
 from tinyraft.errors import ApplyTimeout, LeadershipLost, NotLeader, TinyraftError
 
 
 class Waiter:
-    """One proposed command. Waited for by one thread, or answered by a call of *on_done*."""
+    """One proposed command. Waited for by one thread, or answered by a call of *on_done*.
+
+    That gets all that have their answers at the same time.
+    """
 
     __slots__ = (
         "_done",
-        "_on_done",
         "appended_at",
         "applied_at",
         "arrived_at",
         "committed_at",
         "error",
         "index",
+        "on_done",
         "result",
         "stamp",
         "term",
     )
 
     def __init__(
-        self, on_done: Callable[[Waiter], None] | None = None, *, stamp: Stamp = PLAIN
+        self, on_done: Callable[[Sequence[Any]], None] | None = None, *, stamp: Stamp = PLAIN
     ) -> None:
         """Begin without an answer; the entry carries *stamp*."""
         self.stamp = stamp
@@ -43,16 +47,18 @@ class Waiter:
         self.term: Term = 0
         self.result: bytes | None = None
         self.error: TinyraftError | None = None
-        self._on_done = on_done
+        self.on_done = on_done
         self._done = Lock()
         self._done.acquire()
 
     def resolve(self, result: bytes | None, error: TinyraftError | None) -> None:
         """Give the answer. Called once, outside all locks."""
         self.result, self.error = result, error
+        tell([self])
+
+    def open(self) -> None:
+        """Let the thread go on that waits."""
         self._done.release()
-        if self._on_done is not None:
-            self._on_done(self)
 
     @property
     def stages(self) -> tuple[int, int, int]:
@@ -150,6 +156,17 @@ class Waiters:
     def __len__(self) -> int:
         """Count who waits."""
         return len(self._by_index)
+
+
+def tell(waiters: Sequence[Waiter]) -> None:
+    """Let those know who have got their answers. Called once for each, outside all locks."""
+    together: dict[Callable[[Sequence[Any]], None], list[Waiter]] = {}
+    for waiter in waiters:
+        waiter.open()
+        if waiter.on_done is not None:
+            together.setdefault(waiter.on_done, []).append(waiter)
+    for on_done, theirs in together.items():
+        on_done(theirs)
 
 
 def overtaken(waiter: Waiter, entry: Entry) -> NotLeader:

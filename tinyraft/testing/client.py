@@ -7,6 +7,8 @@ number share their session, as threads of one program do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tinyraft.core.entry import OPENS_SESSION, PLAIN, Origin, Stamp, stamp
 from tinyraft.core.sessions import Limits
 from tinyraft.errors import (
@@ -229,7 +231,8 @@ class SimClient:
             except TinyraftError as error:
                 waiter.resolve(None, error)
 
-        def answered(waiter: Waiter) -> None:
+        def answered(waiters: Sequence[Waiter]) -> None:
+            (waiter,) = waiters
             error = waiter.error
             world.see("answer" if error is None else f"answer {type(error).__name__}")
             world.network.send(

@@ -7,7 +7,7 @@ does, and was never answered when its time is over.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tinyraft.core.entry import Index
 from tinyraft.errors import NotLeader, TinyraftError
@@ -166,8 +166,9 @@ class Serving:
             self._member.world.see("read waits for the module")
         node.when_applied(index, Waiter(self._seen))
 
-    def _seen(self, waiter: Waiter) -> None:
+    def _seen(self, waiters: Sequence[Waiter]) -> None:
         """The module has seen the index; the thread wakes up in a moment."""
+        (waiter,) = waiters
         if waiter.error is not None:
             self._back(None)
         else:
@@ -189,7 +190,8 @@ class Serving:
 def ask(member: Process, over: Callable[[Index | None], None]) -> None:
     """Ask *member*, as the leader, for an index."""
 
-    def answered(waiter: Waiter) -> None:
+    def answered(waiters: Sequence[Waiter]) -> None:
+        (waiter,) = waiters
         if isinstance(waiter.error, NotLeader):
             member.world.see("read lost")
         over(waiter.index if waiter.error is None else None)

@@ -6,7 +6,7 @@ when a node is shut down.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -37,7 +37,7 @@ class Streams:
         """Serve at most *limit* streams; each takes two threads of *pool*."""
         self._admission = Admission(limit, "streams")
         self._pool = pool
-        self._open: set[SimpleQueue[Outcome | None]] = set()
+        self._open: set[SimpleQueue[Sequence[Outcome]]] = set()
         self._closing = False
 
     def serve(
@@ -47,7 +47,7 @@ class Streams:
         context: Context,
     ) -> Iterator[pb.ApplyStreamResponse]:
         """Take a caller's commands in one thread, give the answers in another."""
-        answers: SimpleQueue[Outcome | None] = SimpleQueue()
+        answers: SimpleQueue[Sequence[Outcome]] = SimpleQueue()
         try:
             gate = entrance()
             place = self._admission.enter()
@@ -55,7 +55,7 @@ class Streams:
             refuse(context, error)
         self._open.add(answers)
         if self._closing:
-            answers.put(None)  # `close` may have come before
+            answers.put(())  # `close` may have come before
         try:
             context.send_initial_metadata(gate.greeting(patience=GREETING_SECONDS))
             commands = Commands(gate, requests, answers)
@@ -69,10 +69,10 @@ class Streams:
             self._admission.leave(place)
 
     def _answers(
-        self, commands: Commands, outcomes: SimpleQueue[Outcome | None], context: Context
+        self, commands: Commands, outcomes: SimpleQueue[Sequence[Outcome]], context: Context
     ) -> Iterator[pb.ApplyStreamResponse]:
         while context.is_active():
-            done = [outcome for outcome in drain(outcomes) if outcome is not None]
+            done = [outcome for batch in drain(outcomes) for outcome in batch]
             for answers in in_messages(encode_outcome(outcome) for outcome in done):
                 yield pb.ApplyStreamResponse(answers=answers)
             commands.answered(len(done))
@@ -89,7 +89,7 @@ class Streams:
         """
         self._closing = True
         for answers in tuple(self._open):
-            answers.put(None)
+            answers.put(())
 
 
 class Commands:
@@ -99,7 +99,7 @@ class Commands:
         self,
         gate: Gate,
         requests: Iterator[pb.ApplyStreamRequest],
-        answers: SimpleQueue[Outcome | None],
+        answers: SimpleQueue[Sequence[Outcome]],
     ) -> None:
         """Propose what comes in; the answers go to *answers*."""
         self.taken = 0
@@ -122,7 +122,7 @@ class Commands:
             self.forsake()
         finally:
             self.close()
-            self._answers.put(None)
+            self._answers.put(())
 
     def _propose(self, commands: Iterable[pb.StreamedCommand]) -> None:
         stamped: list[tuple[int, bytes, Stamp]] = []
@@ -130,7 +130,7 @@ class Commands:
             try:
                 stamped.append((command.id, command.command, stamp_of(command)))
             except NotApplied as error:
-                self._answers.put(Refused(command.id, error))
+                self._answers.put([Refused(command.id, error)])
         self._gate.propose(stamped, self._answers.put)
 
     def _take(self, count: int) -> bool:
@@ -159,7 +159,7 @@ class Commands:
         """The call is over: nobody reads the answers."""
         self.is_forsaken = True
         self.close()
-        self._answers.put(None)
+        self._answers.put(())
 
 
 @dataclass(slots=True)

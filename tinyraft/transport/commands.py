@@ -9,10 +9,11 @@ other that was sent, and has no answer, may have been.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Event, Lock, Thread
 from time import monotonic
-from typing import NamedTuple
+from typing import Protocol
 from urllib.parse import unquote
 
 import grpc
@@ -35,13 +36,42 @@ IDLE_SECONDS = 60.0
 SILENT_SECONDS = 1.0
 
 
-class Answered(NamedTuple):
+class Answer(Protocol):
     """What a node said of one sending, or what is known without its word."""
+
+    @property
+    def slot(self) -> Slot:
+        """Whose."""
+
+    @property
+    def error(self) -> TinyraftError | None:
+        """Why it failed."""
+
+    @property
+    def result(self) -> bytes | None:
+        """Else the module's result."""
+
+    @property
+    def index(self) -> int:
+        """Where it was applied."""
+
+    @property
+    def term(self) -> int:
+        """That entry's term."""
+
+    @property
+    def stages(self) -> tuple[int, int, int]:
+        """Where its time went, in microseconds."""
+
+
+@dataclass(slots=True)
+class Answered:
+    """What came over a stream, or is known of one."""
 
     slot: Slot
     error: TinyraftError | None
     result: bytes | None = None
-    place: int = 0
+    index: int = 0
     term: int = 0
     stages: tuple[int, int, int] = (0, 0, 0)
 
@@ -55,7 +85,7 @@ class CommandStream:
         address: str,
         *,
         lock: Lock,
-        answered: Callable[[object, Sequence[Answered]], None],
+        answered: Callable[[object, Sequence[Answer]], None],
     ) -> None:
         """Begin to open a stream to *address*; see `wait_open`.
 

@@ -62,9 +62,11 @@ class Gate(Protocol):
         """Apply a command; block for the answer."""
 
     def propose(
-        self, commands: Sequence[tuple[int, bytes, Stamp]], answer: Callable[[Outcome], None]
+        self,
+        commands: Sequence[tuple[int, bytes, Stamp]],
+        answer: Callable[[Sequence[Outcome]], None],
     ) -> None:
-        """Propose numbered commands; *answer* is called for each."""
+        """Propose numbered commands; *answer* is called with each of them once."""
 
     @property
     def membership(self) -> Membership:

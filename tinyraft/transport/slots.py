@@ -10,6 +10,7 @@ from collections.abc import Callable
 from threading import Lock, local
 
 from tinyraft.errors import ReentrantCall, TinyraftError
+from tinyraft.relay import Relay
 from tinyraft.session import Session
 
 
@@ -50,6 +51,7 @@ class Slot:
         "lane",
         "on_done",
         "opens_session",
+        "relay",
         "request_id",
         "result",
         "sequence",
@@ -94,9 +96,16 @@ class Slot:
         self.is_in_doubt = False  # an earlier sending may have been applied
         self.is_over = False
         self.why: TinyraftError | None = None  # it was sent again
+        self.relay: Relay | None = None  # whom to wake next, once this one's thread is awake
         self.done = Lock()
         if on_done is None:
             self.done.acquire()
+
+    def pass_on(self) -> None:
+        """Wake the next of those that were answered together; by the thread that waited."""
+        relay, self.relay = self.relay, None
+        if relay is not None:
+            relay.pass_on()
 
     def tell(self) -> None:
         """Let its owner know that it is over. Called once, outside all locks."""

@@ -1,0 +1,73 @@
+"""Waiting for who was just answered: one batch in place of two."""
+
+from __future__ import annotations
+
+import pytest
+
+from tinyraft.node.gathering import MOST_SECONDS, Gathering
+
+
+def batch(gathering: Gathering, size: int, *, began: float, took: float, waiting: int) -> None:
+    """Let a batch of *size* begin and end, while *waiting* commands have come."""
+    gathering.begins(size, now=began)
+    gathering.ended(waiting=waiting, now=began + took)
+
+
+def test_a_lone_caller_never_waits() -> None:
+    """One command, and nobody else: whatever comes next begins at once."""
+    gathering = Gathering()
+    assert gathering.is_enough(1)
+    batch(gathering, 1, began=5.0, took=1.0, waiting=0)
+    assert gathering.is_enough(1)
+
+
+def test_two_halves_become_one_batch() -> None:
+    """Thirty were answered, thirty-four wait: nearly all of them are waited for, not the last."""
+    gathering = Gathering()
+    batch(gathering, 30, began=5.0, took=0.002, waiting=34)
+    assert not gathering.is_enough(34)
+    assert gathering.is_enough(60)
+    gathering.begins(60, now=5.003)
+    assert gathering.left(now=5.003) is None
+
+
+def test_nobody_is_held_for_long() -> None:
+    """Twice as long as the batch took, and never longer than a bound."""
+    gathering = Gathering()
+    batch(gathering, 10, began=5.0, took=0.001, waiting=1)
+    left = gathering.left(now=5.001)
+    assert left is not None
+    assert left == pytest.approx(0.002)
+    batch(gathering, 10, began=6.0, took=1.0, waiting=1)
+    left = gathering.left(now=7.0)
+    assert left is not None
+    assert left == pytest.approx(MOST_SECONDS)
+    assert gathering.left(now=8.0) == 0.0
+
+
+def test_waiting_in_vain_becomes_rare() -> None:
+    """Callers that do something else between their commands cost the others little."""
+    gathering, waits, now = Gathering(), 0, 1.0
+    for _ in range(1000):
+        batch(gathering, 10, began=now, took=0.001, waiting=1)
+        if not gathering.is_enough(1):
+            waits += 1
+            gathering.begins(1, now=now + 0.003)  # nobody came
+        now += 0.01
+    assert 5 < waits < 30
+
+
+def test_who_comes_back_after_all_is_waited_for_again() -> None:
+    """One success, and the pauses are forgotten."""
+    gathering, now = Gathering(), 1.0
+    for _ in range(100):
+        batch(gathering, 10, began=now, took=0.001, waiting=1)
+        gathering.begins(1, now=now + 0.003)
+        now += 0.01
+    while gathering.is_enough(1):
+        batch(gathering, 10, began=now, took=0.001, waiting=1)
+        now += 0.01
+    for _ in range(10):
+        batch(gathering, 11, began=now, took=0.001, waiting=0)
+        assert not gathering.is_enough(1)
+        now += 0.01

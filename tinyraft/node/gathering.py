@@ -1,0 +1,58 @@
+"""When the next batch may begin: who was just answered is likely to be back at once.
+
+Law: delays, and decides nothing else; nobody is held longer than `MOST_SECONDS`, or than the batch
+before took. Callers that wait for their answers fall into two halves by themselves, one whose batch
+is under way and one that comes back meanwhile, and each half pays for a batch of its own: a sync, a
+message to every peer, a dozen wake-ups. Holding the second half until the first is back makes one
+batch of both (`docs/performance.md` has the figures). Where they don't come back, that is noticed,
+and tried again more and more seldom.
+"""
+
+from __future__ import annotations
+
+MOST_SECONDS = 0.010
+MOST_DOUBLINGS = 6
+
+
+class Gathering:
+    """The time between two batches. The core's lock guards it, but for what says otherwise."""
+
+    def __init__(self) -> None:
+        """Begin with nobody to wait for."""
+        self.until = 0.0  # monotonic
+        self._wanted = 0
+        self._size = 0  # of the batch under way
+        self._began = 0.0
+        self._in_vain = 0  # in a row
+        self._skips = 0  # so many batches are begun without a wait
+
+    def begins(self, size: int, *, now: float) -> None:
+        """Note that a batch of *size* commands begins."""
+        self.over(size)
+        self._size, self._began = size, now
+
+    def over(self, waiting: int) -> None:
+        """Wait for nobody any more; so many have come."""
+        if self._wanted and 2 * waiting < self._wanted:
+            self._in_vain = min(self._in_vain + 1, MOST_DOUBLINGS)
+            self._skips = 1 << self._in_vain
+        elif self._wanted:
+            self._in_vain = 0
+        self._wanted = 0
+
+    def ended(self, *, waiting: int, now: float) -> None:
+        """Note that the batch is committed, and how many commands wait already."""
+        wanted, self._size = self._size + waiting, 0
+        if self._skips:
+            self._skips -= 1
+        elif wanted > max(1, waiting):
+            self.until = now + min(MOST_SECONDS, 2 * (now - self._began))
+            self._wanted = wanted - wanted // 16
+
+    def is_enough(self, waiting: int) -> bool:
+        """Tell whether nobody else has to be waited for. Thread-safe."""
+        return waiting >= self._wanted
+
+    def left(self, *, now: float) -> float | None:
+        """Seconds until the wait ends by itself; None where nobody is waited for. Thread-safe."""
+        return max(0.0, self.until - now) if self._wanted else None
