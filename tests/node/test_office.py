@@ -174,6 +174,16 @@ def test_who_loses_the_office_or_its_leader_sleeps_no_longer(office: Office) -> 
     assert bell.is_rung
 
 
+def test_a_node_sleeps_only_while_nobody_waits(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits may be kept waiting by something that a tick ends."""
+    monkeypatch.setattr(Raft, "ticks_until_due", lambda _: 7)
+    assert 7 == office.node._tick(1, 0)
+    office.propose(b"word")
+    assert 1 == office.node._tick(1, 0)
+
+
 def test_commands_wait_while_leadership_is_handed_over(office: Office) -> None:
     """Who leads is open for a moment: commands are told of the successor as soon as it is known."""
     office.node.turn(lambda raft: raft.transfer(B))

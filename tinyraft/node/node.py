@@ -355,7 +355,7 @@ class Node:
             if overslept:
                 raft.overslept(overslept, by_module=by_module)
             raft.tick(ticks)
-            due = raft.ticks_until_due()
+            due = 1 if self._is_waited_for else raft.ticks_until_due()
             if self._waits_in_vain(raft, ticks):
                 forsaken.extend(self.waiters.pop_behind(raft.commit_index))
             if self.failure is None and not self._stopping and not self.space.shortage:
@@ -371,6 +371,11 @@ class Node:
             self._peers.reconcile(configuration, self._raft)
             self._peers.ring_all()
         return due
+
+    @property
+    def _is_waited_for(self) -> bool:
+        """Whether somebody has a command here that is not answered."""
+        return self._batch_is_open or len(self._inbox) > 0 or len(self.waiters) > 0
 
     def _waits_in_vain(self, raft: Raft, ticks: int) -> bool:
         """Tell whether somebody has waited for long, on a node that leads no more.
