@@ -94,6 +94,27 @@ def test_reads_share_rounds(cluster: LocalCluster) -> None:
         assert rounds(cluster[leader]) - before < 60
 
 
+@pytest.mark.parametrize("where", ["leader", "follower"])
+def test_queries_share_rounds(cluster: LocalCluster, where: str) -> None:
+    """A hundred threads of one caller need a few messages, and as many rounds."""
+    cluster.start(3, timeout=2.0)
+    leader = cluster.leader()
+    caller = cluster.caller(leader if where == "leader" else cluster.followers()[0])
+    gate = Barrier(101)
+
+    def query() -> bytes:
+        gate.wait()
+        return caller.query(b"")
+
+    assert b"0" == caller.query(b"")
+    with ThreadPoolExecutor(100) as pool:
+        asking = [pool.submit(query) for _ in range(100)]
+        before = rounds(cluster[leader])
+        gate.wait()
+        assert {b"0"} == {one.result() for one in asking}
+    assert rounds(cluster[leader]) - before < 60
+
+
 def test_a_follower_waits_for_its_module(cluster: LocalCluster) -> None:
     """It has the entry and has not applied it: the read waits, or says why it did not (P84)."""
     cluster.start(3)

@@ -23,11 +23,11 @@ from tinyraft.errors import (
     NotStarted,
     ReadFailed,
 )
-from tinyraft.submission import Many, Submission
+from tinyraft.submission import Submission
 from tinyraft.transport.channels import Channels
 from tinyraft.transport.guard import OwnerProcess
 from tinyraft.transport.options import caller_options
-from tinyraft.transport.remote import query
+from tinyraft.transport.queries import Queries
 from tinyraft.transport.slots import Slot, refuse_callback
 
 QUERY_SECONDS = 2.0
@@ -74,6 +74,8 @@ class Caller:
         self._courier = Courier(
             self._addresses, channels=self._channels, is_exactly_once=exactly_once
         )
+        self._queries = Queries(self._channels)
+        self._nearest = 0  # which of the addresses answered the last query
 
     # --- commands -----------------------------------------------------------------------------
 
@@ -175,20 +177,23 @@ class Caller:
             TinyraftError: As `apply`; the first one in order. `submit` tells of each.
         """
         refuse_callback()
-        many, deadline = Many(len(commands)), deadline_in(timeout)
-        slots = [Slot(command, deadline=deadline, on_done=many.settle) for command in commands]
+        self._owner.check()
+        deadline = deadline_in(timeout)
+        slots = [Slot(command, deadline=deadline, is_one_of_many=True) for command in commands]
         for slot in slots:
-            self._check(slot)
+            self._check_size(slot)
+        self._courier.start_all(slots)
+        self._courier.wait_for_all(slots)
         for slot in slots:
-            try:
-                self._courier.start(slot)
-            except (NotApplied, NotStarted) as error:
-                slot.error = error
-                many.settle(slot)
-        return many.wait(slots)
+            if slot.error is not None:
+                raise slot.error
+        return [slot.result for slot in slots]
 
     def _check(self, slot: Slot) -> None:
         self._owner.check()
+        self._check_size(slot)
+
+    def _check_size(self, slot: Slot) -> None:
         if len(slot.command) > self._max_command_bytes:
             raise CommandTooLarge(
                 f"a command of {len(slot.command)} bytes; the limit is {self._max_command_bytes}"
@@ -217,7 +222,8 @@ class Caller:
         ``"stale"``: the first member that is reached answers, and may be behind; but it has applied
         whatever this caller was told that it had applied.
 
-        Blocks; tries one member after the other as long as there is time. Safe from any thread.
+        Blocks; tries one member after the other as long as there is time, first the one that
+        answered the last query. Safe from any thread; queries at the same time share a message.
 
         Args:
             request: Whatever the module's ``query`` takes.
@@ -238,11 +244,12 @@ class Caller:
         min_index = self._courier.last_index
         last: Exception | None = None
         while deadline > monotonic():
-            for address in self._addresses:
+            first, count = self._nearest, len(self._addresses)
+            for number in ((first + offset) % count for offset in range(count)):
                 left = max(0.0, deadline - monotonic())
                 try:
-                    return query(
-                        self._channels.to(address),
+                    result = self._queries.ask(
+                        self._addresses[number],
                         request,
                         is_stale=consistency == "stale",
                         min_index=min_index,
@@ -253,6 +260,9 @@ class Caller:
                 except (NotApplied, MaybeApplied, NotStarted, ModuleFailed, NodeRemoved) as error:
                     self._courier.refuse_closed()
                     last = error
+                else:
+                    self._nearest = number
+                    return result
             self._courier.sleep(min(PAUSE_SECONDS, max(0.0, deadline - monotonic())))
         raise ReadFailed(f"no node answered within {timeout} s; the last said: {last}")
 
@@ -262,6 +272,7 @@ class Caller:
         """Break off everything; whoever waits gets `MaybeApplied` or `NotStarted`. Idempotent."""
         self._owner.check()
         self._courier.close()
+        self._queries.close()
 
     def __enter__(self) -> Self:
         """Use it."""

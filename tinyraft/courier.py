@@ -146,6 +146,25 @@ class Courier:
         else:
             self._queue.put(slot)
 
+    def start_all(self, slots: Sequence[Slot]) -> None:
+        """Send *slots*, in order; who finds no room, or comes behind the end, is over at once."""
+        for slot in slots:
+            try:
+                self.start(slot)
+            except (NotApplied, NotStarted) as error:
+                slot.error, slot.is_over = error, True
+                slot.tell()
+
+    def wait_for_all(self, slots: Sequence[Slot]) -> None:
+        """Block until all are over, as `wait` does for one."""
+        try:
+            for slot in slots:
+                self._wait(slot)
+        finally:
+            for slot in slots:
+                if not slot.is_over:
+                    self._give_up(slot)  # Ctrl-C
+
     def _admit(self, slot: Slot) -> None:
         """Wait for room, under the lock."""
         while True:
@@ -280,7 +299,8 @@ class Courier:
                     again.append(slot)
                     continue
                 self.last_index = max(self.last_index, answer.index)
-                if slot.on_done is None:
+                is_waited_for = slot.on_done is None and not slot.is_one_of_many
+                if is_waited_for:
                     slot.relay = relay
                     relay.add(slot.done)
                 elif slot.is_future:
@@ -288,7 +308,7 @@ class Courier:
                 self._end(slot)
                 if slot.is_future and leaves_to_thread:
                     self._ended.put(slot)
-                elif slot.on_done is not None:
+                elif not is_waited_for:
                     over.append(slot)
         relay.begin()
         if leaves_to_thread and not self._ended.empty():

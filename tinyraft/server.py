@@ -531,6 +531,7 @@ class Server:
         running.node.answer_everybody(f"{running.node.me} is shutting down")
         running.remote.close()  # what was passed on is answered too; the joiner asks no more
         self.servicer.streams.close()
+        self.servicer.query_streams.close()
         if self._caller is not None:
             self._caller.close()
         if self._grpc_server is None:

@@ -1,12 +1,10 @@
-"""Commands that nobody waits for yet, and what is known of them when they are done."""
+"""A command that nobody waits for yet, and what is known of it when it is done."""
 
 from __future__ import annotations
 
 from concurrent.futures import Future
-from threading import Lock
 from typing import NamedTuple
 
-from tinyraft.errors import TinyraftError
 from tinyraft.transport.slots import Slot
 
 
@@ -24,6 +22,9 @@ class Stages(NamedTuple):
     applied: float
 
 
+NO_STAGES = Stages(0.0, 0.0, 0.0)
+
+
 class Submission(Future[bytes | None]):
     """A command on its way: a future of its result, which can't be cancelled.
 
@@ -38,44 +39,22 @@ class Submission(Future[bytes | None]):
         super().__init__()
         self.index = 0
         self.term = 0
-        self.stages = Stages(0.0, 0.0, 0.0)
-        self.set_running_or_notify_cancel()
+        self.stages = NO_STAGES
+
+    def cancel(self) -> bool:
+        """Refuse: a command that was sent can't be taken back."""
+        return False
+
+    def running(self) -> bool:
+        """Tell whether its outcome is still open."""
+        return not self.done()
 
     def settle(self, slot: Slot) -> None:
         """Take the outcome of *slot*."""
         self.index, self.term = slot.index, slot.term
-        self.stages = Stages(*(microseconds / 1e6 for microseconds in slot.stages))
+        waited, replicated, applied = slot.stages
+        self.stages = Stages(waited / 1e6, replicated / 1e6, applied / 1e6)
         if slot.error is not None:
             self.set_exception(slot.error)
         else:
             self.set_result(slot.result)
-
-
-class Many:
-    """Commands that are waited for together."""
-
-    def __init__(self, count: int) -> None:
-        """Expect so many."""
-        self._left = count
-        self._lock = Lock()  # guards the count; leaf
-        self._over = Lock()
-        if count:
-            self._over.acquire()
-
-    def settle(self, _slot: Slot) -> None:
-        """Count one that is over."""
-        with self._lock:
-            self._left -= 1
-            is_last = not self._left
-        if is_last:
-            self._over.release()
-
-    def wait(self, slots: list[Slot]) -> list[bytes | None]:
-        """Wait for all of them; raise the error of the first that has one."""
-        with self._over:
-            pass
-        for slot in slots:
-            error: TinyraftError | None = slot.error
-            if error is not None:
-                raise error
-        return [slot.result for slot in slots]

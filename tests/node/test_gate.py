@@ -26,6 +26,7 @@ from tinyraft.errors import (
     TinyraftError,
     WrongCluster,
 )
+from tinyraft.node import gate as gate_module
 from tinyraft.node.gate import MAX_TERM_JUMP, Gate, StreamedWaiter
 from tinyraft.storage.data_dir import Identity
 from tinyraft.transport.envelope import Envelope
@@ -354,6 +355,21 @@ def test_a_query_is_answered_or_says_why_not() -> None:
     for query, why in [(None, "no query"), (broken, "ZeroDivisionError"), (len, "a int, not")]:
         with pytest.raises(ReadFailed, match=why):
             Bench(query=query).gate.query(b"x")
+
+
+def test_queries_share_a_visit_that_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one does wrong is its own answer; the applier gets its turn (P86)."""
+
+    def query(request: bytes) -> bytes:
+        return b"%d" % (1 // len(request))
+
+    gate = Bench(query=query).gate
+    found, index = gate.query_many([b"x", b"", b"xx"])
+    assert (b"1", b"0", 7) == (found[0], found[2], index)
+    assert isinstance(found[1], ReadFailed)
+    assert gate_module.VISIT_QUERIES == len(gate.query_many([b"x"] * 1000)[0])
+    monkeypatch.setattr(gate_module, "VISIT_SECONDS", -1.0)
+    assert 1 == len(gate.query_many([b"x"] * 1000)[0])
 
 
 @pytest.mark.parametrize(("patience", "leader"), [(0.0, ""), (0.1, "b")])

@@ -37,6 +37,7 @@ UNARY: dict[str, type[Message]] = {
 STREAMS: dict[str, type[Message]] = {
     "AppendStream": pb.AppendStreamRequest,
     "ApplyStream": pb.ApplyStreamRequest,
+    "QueryStream": pb.QueryStreamRequest,
 }
 NUMBERS = [0, 1, 2, 2**31, 2**32, 2**63 - 1, 2**63, 2**64 - 1]
 TEXTS = ["", "a", "b", "x" * 65, "../../etc/passwd", "a\nb", "\0", "é", "x" * 10_000]

@@ -100,6 +100,16 @@ def test_an_answer_becomes_the_same_error_again(kind: type[TinyraftError]) -> No
     assert facts(example(kind)) == facts(back)
 
 
+@ROWS
+def test_a_result_becomes_the_same_error_again(row: statuses.Row) -> None:
+    """Class and text survive a stream of queries."""
+    said = pb.StreamedResult(id=1, **statuses.to_result_fields(row.error("müde")))
+    back = statuses.from_result(pb.StreamedResult.FromString(said.SerializeToString()))
+    assert (row.error, "müde") == (type(back), str(back))
+    assert row.promise == said.outcome
+    assert statuses.from_result(pb.StreamedResult(id=1, result=b"x")) is None
+
+
 def test_every_end_of_a_command_has_one_row() -> None:
     """A new error can't be forgotten here, and no class or outcome stands twice."""
     listed = [row.error for row in statuses.TABLE]

@@ -14,6 +14,7 @@ from tests.cluster import DEADLINE, until
 from tinyraft.core.entry import LONGEST_REQUEST_ID, OPENS_SESSION, PLAIN, Origin, Stamp, stamp
 from tinyraft.transport import caller_streams
 from tinyraft.transport.caller_streams import MOST_IN_SESSION, Streams
+from tinyraft.transport.packing import unpack_answers
 from tinyraft.transport.statuses import TAKEN
 from tinyraft.wire import raft_pb2 as pb
 
@@ -136,6 +137,53 @@ def test_what_a_session_can_not_hold_is_refused_alone(
     answers = [answer for message in call.answers for answer in message.answers]
     assert {0: outcome, 1: pb.OUTCOME_APPLIED} == {a.id: a.outcome for a in answers}
     assert [1] == call.proposed
+
+
+def packed(first_id: int, *commands: bytes, **fields: Any) -> pb.ApplyStreamRequest:
+    """Make a message of *commands* of session 7."""
+    sequences = range(5, 5 + len(commands))
+    shared = {"session_index": 7, "session_term": 3, "answered_below": 4, "sequences": sequences}
+    whole: dict[str, Any] = {**shared, **fields}
+    return pb.ApplyStreamRequest(
+        packed=pb.PackedCommands(first_id=first_id, commands=commands, **whole)
+    )
+
+
+def test_packed_commands_are_stamped_and_answered_like_others(pool: ThreadPoolExecutor) -> None:
+    """Each has its own stamp; who packs reads packed answers, and errors by themselves."""
+    call = Call(Streams(2, pool))
+    call.requests.put(packed(10, b"a", b"b"))
+    call.send(12, request_id="order-1")
+    call.requests.put(None)
+    messages = list(call.answers)
+    assert [10, 11, 12] == call.proposed
+    numbered = [stamp(Origin(7, 3, sequence, 4)) for sequence in (5, 6)]
+    assert [*numbered, stamp(Origin(0, 0, 0, 0, "order-1"))] == call.stamps
+    answers = [answer for message in messages for answer in unpack_answers(message.packed)]
+    assert [(number, None, 1, 1, (1, 2, 3)) for number in (10, 11, 12)] == answers
+    assert not any(message.answers for message in messages)
+
+
+@pytest.mark.parametrize(
+    ("fields", "outcome"),
+    [
+        pytest.param({"sequences": [5]}, pb.OUTCOME_COMMAND_TOO_LARGE, id="a number is missing"),
+        pytest.param({"session_index": 0}, pb.OUTCOME_COMMAND_TOO_LARGE, id="no session"),
+        pytest.param(
+            {"sequences": [5, MOST_IN_SESSION + 5]}, pb.OUTCOME_OVERLOADED, id="too many under way"
+        ),
+    ],
+)
+def test_packed_commands_that_can_not_be_are_refused_together(
+    pool: ThreadPoolExecutor, fields: dict[str, Any], outcome: int
+) -> None:
+    """Before anything is appended; each gets its answer."""
+    call = Call(Streams(2, pool))
+    call.requests.put(packed(10, b"a", b"b", **fields))
+    call.requests.put(None)
+    answers = [answer for message in call.answers for answer in message.answers]
+    assert {10: outcome, 11: outcome} == {a.id: a.outcome for a in answers}
+    assert [] == call.proposed
 
 
 def test_who_reads_no_answers_is_not_read_from(

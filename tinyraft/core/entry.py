@@ -147,6 +147,11 @@ def stamp(origin: Origin) -> Stamp:
     return Stamp(flags, options)
 
 
+def session_stamp(index: Index, term: Term, sequence: int, answered_below: int) -> Stamp:
+    """Encode where a command of a session comes from that has no request id."""
+    return Stamp(SESSION_FLAG, SESSION.pack(index, term, sequence, answered_below))
+
+
 class MalformedEntry(ValueError):
     """Bytes that are no entry."""
 

@@ -30,6 +30,7 @@ from tinyraft.errors import (
     WrongCluster,
 )
 from tinyraft.module import Module
+from tinyraft.node.applier import shown as described
 from tinyraft.node.membership import (
     Membership,
     known_leader,
@@ -47,6 +48,8 @@ from tinyraft.transport.envelope import Envelope, shown
 from tinyraft.transport.hosting import Outcome
 from tinyraft.transport.remote import Applied, Remote
 
+VISIT_QUERIES = 64  # of a batch, before the module's next entries
+VISIT_SECONDS = 0.020  # likewise
 MAX_TERM_JUMP = 2**32  # one forged message must not use up the terms for ever
 
 
@@ -262,24 +265,46 @@ class Gate:
             ReadFailed: The module has none, or it raised or answered something else than bytes.
             NotApplied: This node could not make sure in time that it is not behind.
         """
-        query = self._module_query
+        (answer, *_), index = self.query_many(
+            [request], current_in=current_in, min_index=min_index, timeout=timeout
+        )
+        if isinstance(answer, TinyraftError):
+            raise answer
+        return answer, index
+
+    def query_many(
+        self,
+        requests: Sequence[bytes],
+        *,
+        current_in: float | None = None,
+        min_index: Index = 0,
+        timeout: float = 0.0,
+    ) -> tuple[list[bytes | TinyraftError], Index]:
+        """Ask the module's ``query`` about the first of *requests*, in one visit; as `query`.
+
+        How many are answered, one at least, is bounded: others want the mutex, too.
+
+        Returns:
+            Each result, or why there is none; and the entry that all of them have seen.
+        """
+        node, query = self._node, self._module_query
         if query is None:
             raise ReadFailed("the module has no query method")
-
-        def ask(_module: Module) -> object:
-            try:
-                return query(request)
-            except Exception as error:
-                raise ReadFailed(f"the module's query raised {error!r}") from error
-
         if current_in is not None:
             self.reading.make_current(timeout=current_in)
         elif min_index:
             self.reading.wait_applied(min_index, timeout=timeout)
-        answer = self._node.read(ask)
-        if not isinstance(answer, bytes):
-            raise ReadFailed(f"the module's query answered a {type(answer).__name__}, not bytes")
-        return answer, self._node.applier.last_applied
+
+        def ask(_module: Module) -> tuple[list[bytes | TinyraftError], Index]:
+            answers: list[bytes | TinyraftError] = []
+            until = monotonic() + VISIT_SECONDS
+            for request in requests[:VISIT_QUERIES]:
+                answers.append(asked(query, request))
+                if monotonic() > until:
+                    break
+            return answers, node.applier.last_applied
+
+        return node.read(ask)
 
     # --- snapshots ----------------------------------------------------------------------------
 
@@ -326,3 +351,16 @@ class Gate:
             ("tinyraft-leader-address", address),
             ("tinyraft-leader-term", str(term)),
         )
+
+
+def asked(query: Callable[[bytes], object], request: bytes) -> bytes | ReadFailed:
+    """Ask a module's *query*; what it does wrong is an answer, too."""
+    try:
+        answer = query(request)
+    except Exception as error:  # noqa: BLE001  # users' code
+        failed = ReadFailed(f"the module's query raised {described(error)}")
+        failed.__cause__ = error
+        return failed
+    if isinstance(answer, bytes):
+        return answer
+    return ReadFailed(f"the module's query answered a {type(answer).__name__}, not bytes")

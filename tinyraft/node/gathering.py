@@ -12,6 +12,7 @@ from __future__ import annotations
 
 MOST_SECONDS = 0.010
 MOST_DOUBLINGS = 6
+ENOUGH = 64  # commands: what a batch costs is little for each of so many
 
 
 class Gathering:
@@ -47,7 +48,7 @@ class Gathering:
             self._skips -= 1
         elif wanted > max(1, waiting):
             self.until = now + min(MOST_SECONDS, 2 * (now - self._began))
-            self._wanted = wanted - wanted // 16
+            self._wanted = min(wanted - wanted // 16, ENOUGH)
 
     def is_enough(self, waiting: int) -> bool:
         """Tell whether nobody else has to be waited for. Thread-safe."""

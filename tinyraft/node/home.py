@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from threading import Lock
 
-from tinyraft.core.entry import OPENS_SESSION, PLAIN, Origin, Stamp, stamp
+from tinyraft.core.entry import OPENS_SESSION, PLAIN, Origin, Stamp, session_stamp, stamp
 from tinyraft.core.sessions import LIMITS
 from tinyraft.errors import TinyraftError
 from tinyraft.node.node import Node
@@ -85,4 +85,6 @@ def stamp_of(slot: Slot) -> Stamp:
     if session is None:
         return stamp(Origin(0, 0, 0, 0, slot.request_id)) if slot.request_id else PLAIN
     below = session.answered_below
+    if not slot.request_id:
+        return session_stamp(session.index, session.term, slot.sequence, below)
     return stamp(Origin(session.index, session.term, slot.sequence, below, slot.request_id))

@@ -48,8 +48,10 @@ class Waiter:
         self.result: bytes | None = None
         self.error: TinyraftError | None = None
         self.on_done = on_done
-        self._done = Lock()
-        self._done.acquire()
+        self._done: Lock | None = None
+        if on_done is None:
+            self._done = Lock()
+            self._done.acquire()
 
     def resolve(self, result: bytes | None, error: TinyraftError | None) -> None:
         """Give the answer. Called once, outside all locks."""
@@ -58,7 +60,8 @@ class Waiter:
 
     def open(self) -> None:
         """Let the thread go on that waits."""
-        self._done.release()
+        if self._done is not None:
+            self._done.release()
 
     @property
     def stages(self) -> tuple[int, int, int]:
@@ -79,6 +82,7 @@ class Waiter:
             ApplyTimeout: *timeout* seconds passed.
             TinyraftError: Whatever the outcome was.
         """
+        assert self._done is not None, "who is called back does not wait"
         if not self._done.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
             raise ApplyTimeout(
                 f"no answer within {timeout:.3g} s; entry {self.index} of term {self.term} was"
@@ -162,8 +166,9 @@ def tell(waiters: Sequence[Waiter]) -> None:
     """Let those know who have got their answers. Called once for each, outside all locks."""
     together: dict[Callable[[Sequence[Any]], None], list[Waiter]] = {}
     for waiter in waiters:
-        waiter.open()
-        if waiter.on_done is not None:
+        if waiter.on_done is None:
+            waiter.open()
+        else:
             together.setdefault(waiter.on_done, []).append(waiter)
     for on_done, theirs in together.items():
         on_done(theirs)

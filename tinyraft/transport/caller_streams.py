@@ -19,6 +19,7 @@ from tinyraft.core.entry import OPENS_SESSION, PLAIN, MalformedEntry, Origin, St
 from tinyraft.errors import CommandTooLarge, NotApplied, Overloaded, TinyraftError
 from tinyraft.session import SPAN
 from tinyraft.transport.hosting import Admission, Context, Gate, Outcome, refuse
+from tinyraft.transport.packing import in_parts, pack_answers, unpack_commands
 from tinyraft.transport.statuses import TAKEN, to_answer_fields
 from tinyraft.wire import raft_pb2 as pb
 
@@ -27,7 +28,6 @@ T = TypeVar("T")
 GREETING_SECONDS = 0.15  # how long a caller is kept who would only look elsewhere: an election
 MOST_IN_SESSION = 2 * SPAN  # our own callers keep half of that
 MOST_OWED = 2 * SPAN  # commands of one stream that were taken, and whose answers nobody has read
-ANSWER_BYTES = 1 << 20  # of results in one message, unless one is longer
 
 
 class Streams:
@@ -73,8 +73,8 @@ class Streams:
     ) -> Iterator[pb.ApplyStreamResponse]:
         while context.is_active():
             done = [outcome for batch in drain(outcomes) for outcome in batch]
-            for answers in in_messages(encode_outcome(outcome) for outcome in done):
-                yield pb.ApplyStreamResponse(answers=answers)
+            for part in in_parts(done):
+                yield encode_outcomes(part, packs=commands.are_packed)
             commands.answered(len(done))
             if self._closing:
                 commands.close()
@@ -106,6 +106,7 @@ class Commands:
         self.owed = 0  # of those, not yet answered
         self.ended = False
         self.is_forsaken = False  # the caller is gone: nobody reads the answers
+        self.are_packed = False  # it sends many at once, so it reads their answers so, too
         self._changed = Condition()  # guards taken, owed and ended; leaf
         self._gate = gate
         self._requests = requests
@@ -115,8 +116,12 @@ class Commands:
         """Propose until the caller has no more, or is gone."""
         try:
             for message in self._requests:
-                if not self._take(len(message.commands)):
+                packed = message.packed.commands
+                if not self._take(len(message.commands) + len(packed)):
                     return
+                if packed:
+                    self.are_packed = True
+                    self._propose_packed(message.packed)
                 self._propose(message.commands)
         except grpc.RpcError:
             self.forsake()
@@ -132,6 +137,18 @@ class Commands:
             except NotApplied as error:
                 self._answers.put([Refused(command.id, error)])
         self._gate.propose(stamped, self._answers.put)
+
+    def _propose_packed(self, packed: pb.PackedCommands) -> None:
+        count = len(packed.commands)
+        try:
+            if not packed.session_index or len(packed.sequences) != count:
+                raise CommandTooLarge("packed commands have a session, and one number each")
+            refuse_if_many(max(packed.sequences), packed.answered_below)
+        except NotApplied as error:
+            ids = range(packed.first_id, packed.first_id + count)
+            self._answers.put([Refused(number, error) for number in ids])
+            return
+        self._gate.propose(unpack_commands(packed), self._answers.put)
 
     def _take(self, count: int) -> bool:
         with self._changed:
@@ -185,11 +202,7 @@ def stamp_of(command: pb.StreamedCommand) -> Stamp:
         return OPENS_SESSION
     if not command.session_index and not command.request_id:
         return PLAIN
-    if command.sequence - command.answered_below > MOST_IN_SESSION:
-        raise Overloaded(
-            f"the session has {command.sequence - command.answered_below} commands under way; at"
-            f" most {MOST_IN_SESSION} are answered for"
-        )
+    refuse_if_many(command.sequence, command.answered_below)
     origin = Origin(
         command.session_index,
         command.session_term,
@@ -203,6 +216,20 @@ def stamp_of(command: pb.StreamedCommand) -> Stamp:
         raise CommandTooLarge(str(error)) from error
 
 
+def refuse_if_many(sequence: int, answered_below: int) -> None:
+    """Refuse a command of a session that has too many under way.
+
+    Raises:
+        Overloaded: It has.
+    """
+    under_way = sequence - answered_below
+    if under_way > MOST_IN_SESSION:
+        raise Overloaded(
+            f"the session has {under_way} commands under way; at most {MOST_IN_SESSION} are"
+            " answered for"
+        )
+
+
 def drain(queue: SimpleQueue[T]) -> list[T]:
     """Wait for one item and take what else is there."""
     items = [queue.get()]
@@ -213,18 +240,13 @@ def drain(queue: SimpleQueue[T]) -> list[T]:
         return items
 
 
-def in_messages(answers: Iterable[pb.StreamedAnswer]) -> Iterator[list[pb.StreamedAnswer]]:
-    """Share *answers* out, so that many long results don't burst one message."""
-    part: list[pb.StreamedAnswer] = []
-    size = 0
-    for answer in answers:
-        if part and size + len(answer.result) > ANSWER_BYTES:
-            yield part
-            part, size = [], 0
-        part.append(answer)
-        size += len(answer.result)
-    if part:
-        yield part
+def encode_outcomes(outcomes: Sequence[Outcome], *, packs: bool) -> pb.ApplyStreamResponse:
+    """Write down how commands ended: those that were applied all at once, where that is known."""
+    applied = [outcome for outcome in outcomes if packs and outcome.error is None]
+    others = [outcome for outcome in outcomes if not packs or outcome.error is not None]
+    return pb.ApplyStreamResponse(
+        answers=map(encode_outcome, others), packed=pack_answers(applied) if applied else None
+    )
 
 
 def encode_outcome(outcome: Outcome) -> pb.StreamedAnswer:

@@ -19,6 +19,7 @@ from urllib.parse import unquote
 import grpc
 
 from tinyraft.errors import ConnectionLost, NotLeader, TinyraftError
+from tinyraft.transport.packing import pack_commands, unpack_answers
 from tinyraft.transport.slots import Slot
 from tinyraft.transport.statuses import (
     LEADER_ADDRESS,
@@ -150,7 +151,9 @@ class CommandStream:
             if batch is None:
                 return
             if batch:
-                yield pb.ApplyStreamRequest(commands=encode(batch))
+                packed = pack_commands(batch)
+                commands = encode(batch) if packed is None else ()
+                yield pb.ApplyStreamRequest(commands=commands, packed=packed)
 
     def _next_batch(self) -> list[tuple[int, Slot]] | None:
         """Take what is queued; None ends the stream's sending side."""
@@ -213,9 +216,19 @@ class CommandStream:
     def _answer(self, message: pb.ApplyStreamResponse) -> None:
         self._heard_at = monotonic()
         self.patience = SILENT_SECONDS
+        applied = list(unpack_answers(message.packed))
         with self._lock:
+            slots = [self._pending.pop(number, None) for number, *_ in applied]
             found = [(self._pending.pop(answer.id, None), answer) for answer in message.answers]
-        self._answered(self, [decode(slot, answer) for slot, answer in found if slot is not None])
+        self._answered(
+            self,
+            [
+                Answered(slot, None, *answer[1:])
+                for slot, answer in zip(slots, applied, strict=True)
+                if slot is not None
+            ]
+            + [decode(slot, answer) for slot, answer in found if slot is not None],
+        )
 
     def _was_parted(self, trailers: dict[str, str]) -> None:
         """Answer what the node, which ended the stream on purpose, says that it never took."""

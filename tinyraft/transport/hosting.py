@@ -91,6 +91,16 @@ class Gate(Protocol):
     ) -> tuple[bytes, Index]:
         """Ask the module; return its answer and what was applied."""
 
+    def query_many(
+        self,
+        requests: Sequence[bytes],
+        *,
+        current_in: float | None = None,
+        min_index: Index = 0,
+        timeout: float = 0.0,
+    ) -> tuple[list[bytes | TinyraftError], Index]:
+        """Ask the module the first of several *requests*; likewise."""
+
     def status(self) -> Status:
         """Describe the node."""
 

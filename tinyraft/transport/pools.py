@@ -10,11 +10,13 @@ from tinyraft.transport.pool import DaemonPool
 
 PEER_THREADS = 64  # 4 a member and some; a waiting append holds one
 CALLER_THREADS = 1024
+QUERY_THREADS = 256
 UNARY_THREADS = 128
 ADMIN_THREADS = 4
 HEALTH_THREADS = 256
 
 STREAMS = CALLER_THREADS // 2 - 12  # a stream holds two threads
+QUERY_STREAMS = QUERY_THREADS - 6  # each holds a thread
 UNARY_CALLS = UNARY_THREADS - 8
 WATCHES = HEALTH_THREADS - 6  # of health; each holds a thread
 
@@ -27,6 +29,7 @@ class Pools:
         prefix = f"tinyraft-{node}"
         self.peers = DaemonPool(PEER_THREADS, name=f"{prefix}-peers")
         self.callers = DaemonPool(CALLER_THREADS, name=f"{prefix}-callers")
+        self.queries = DaemonPool(QUERY_THREADS, name=f"{prefix}-queries")
         self.unary = DaemonPool(UNARY_THREADS, name=f"{prefix}-unary")
         self.unknown = DaemonPool(1, name=f"{prefix}-unknown")  # gRPC wants a default
         self.admin = DaemonPool(ADMIN_THREADS, name=f"{prefix}-admin")
@@ -34,5 +37,6 @@ class Pools:
 
     def retire(self) -> None:
         """Keep no idle threads; calls that still come are answered, by what the handlers say."""
-        for pool in (self.peers, self.callers, self.unary, self.admin, self.health, self.unknown):
+        served = (self.peers, self.callers, self.queries, self.unary, self.admin, self.health)
+        for pool in (*served, self.unknown):
             pool.retire()

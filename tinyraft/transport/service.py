@@ -32,7 +32,8 @@ from tinyraft.transport.hosting import (
     time_left,
 )
 from tinyraft.transport.members import decode_change, encode_configuration, encode_member, id_of
-from tinyraft.transport.pools import STREAMS, UNARY_CALLS, Pools
+from tinyraft.transport.pools import QUERY_STREAMS, STREAMS, UNARY_CALLS, Pools
+from tinyraft.transport.query_streams import QueryStreams
 from tinyraft.transport.remote import JoinOrder
 from tinyraft.wire import raft_pb2 as pb
 from tinyraft.wire.raft_pb2_grpc import (
@@ -58,6 +59,7 @@ class Service:
     TimeoutNow: Any
     InstallSnapshot: Any
     Query: Any
+    QueryStream: Any
     ReadIndex: Any
     Announce: Any
     Status: Any
@@ -70,12 +72,14 @@ class Service:
     def __init__(self, gate: Callable[[], Gate], pools: Pools) -> None:
         """Host what *gate* gives, or answer what it raises."""
         self.streams = Streams(STREAMS, pools.callers)
+        self.query_streams = QueryStreams(QUERY_STREAMS)
         unary = Admission(UNARY_CALLS, "calls")
         peer = in_pool(answering(lambda r, c: peer_rpc(gate(), r, c)), pools.peers)
         self.AppendEntries = self.Vote = self.PreVote = self.TimeoutNow = peer
         self.InstallSnapshot = peer
         self.AppendStream = in_pool(lambda r, c: append_stream(gate, r, c), pools.peers)
         self.ApplyStream = in_pool(lambda r, c: self.streams.serve(gate, r, c), pools.callers)
+        self.QueryStream = in_pool(lambda r, c: self.query_streams.serve(gate, r, c), pools.queries)
 
         def limited(handler: Callable[[Any, Context], T]) -> Callable[[Any, Context], T]:
             return in_pool(answering(unary.guarding(handler)), pools.unary)

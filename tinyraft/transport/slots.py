@@ -47,6 +47,7 @@ class Slot:
         "index",
         "is_future",
         "is_in_doubt",
+        "is_one_of_many",
         "is_over",
         "lane",
         "on_done",
@@ -72,10 +73,12 @@ class Slot:
         opens_session: bool = False,
         on_done: Callable[[Slot], None] | None = None,
         is_future: bool = False,
+        is_one_of_many: bool = False,
     ) -> None:
         """Begin unsent; *on_done* is called once it is over, else `done` is opened.
 
-        Of a future, what that calls may be the program's.
+        Of a future, what that calls may be the program's. One of many is not what its thread waits
+        for at the moment, or not yet.
         """
         self.command = command
         self.request_id = request_id
@@ -83,6 +86,7 @@ class Slot:
         self.opens_session = opens_session
         self.on_done = on_done
         self.is_future = is_future
+        self.is_one_of_many = is_one_of_many
         self.session: Session | None = None
         self.sequence = 0
         self.lane: object = None  # where it was sent last

@@ -91,6 +91,14 @@ class AnswerFields(TypedDict):
     leader: pb.LeaderHint | None
 
 
+class ResultFields(TypedDict):
+    """How a streamed query fails: ``pb.StreamedResult(id=..., **fields)``."""
+
+    error: str
+    outcome: str
+    message: str
+
+
 @dataclass(slots=True, frozen=True)
 class Row:
     """One error. Without an *outcome* it is never the answer to a streamed command."""
@@ -152,11 +160,26 @@ def to_status(error: TinyraftError | Malformed) -> Status:
     if isinstance(error, Malformed):
         trailers = ((OUTCOME, str(NOT)), (ERROR, Malformed.__name__))
         return Status(StatusCode.INVALID_ARGUMENT, short(str(error)), trailers)
-    row = row_of(error)
-    code, promise = (row.code, row.promise) if row else (StatusCode.UNKNOWN, MAYBE)
-    name = (row.error if row else type(error)).__name__
+    code, promise, name = said_of(error)
     hint = leader_trailers(error) if isinstance(error, NotLeader) else ()
     return Status(code, short(str(error)), ((OUTCOME, str(promise)), (ERROR, name), *hint))
+
+
+def said_of(error: TinyraftError) -> tuple[StatusCode, Promise, str]:
+    """Look up what stands for *error* on the wire: its code, its promise and its name."""
+    row = row_of(error)
+    if row is None:
+        return StatusCode.UNKNOWN, MAYBE, type(error).__name__
+    return row.code, row.promise, row.error.__name__
+
+
+def to_result_fields(error: TinyraftError | Malformed) -> ResultFields:
+    """Say why a streamed query has no result, in the words of `to_status`."""
+    if isinstance(error, Malformed):
+        promise, name = NOT, Malformed.__name__
+    else:
+        _, promise, name = said_of(error)
+    return ResultFields(error=name, outcome=str(promise), message=short(str(error)))
 
 
 def to_answer_fields(error: TinyraftError) -> AnswerFields:
@@ -223,6 +246,14 @@ def from_answer(answer: pb.StreamedAnswer, *, request_id: str = "") -> TinyraftE
         return None
     kind = BY_OUTCOME.get(answer.outcome, MaybeApplied)
     return rebuild(kind, answer.message, leader=answer.leader, request_id=request_id)
+
+
+def from_result(result: pb.StreamedResult) -> TinyraftError | None:
+    """Say why a streamed query has no result; ``None`` when it has one."""
+    if not result.error:
+        return None
+    kind = BY_NAME.get(result.error) or stand_in(result.outcome)
+    return rebuild(kind, result.message, leader=pb.LeaderHint(), request_id="")
 
 
 def rebuild(

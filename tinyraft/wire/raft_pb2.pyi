@@ -716,20 +716,67 @@ class ApplyStreamRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     COMMANDS_FIELD_NUMBER: _builtins.int
+    PACKED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def commands(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamedCommand]: ...
+    @_builtins.property
+    def packed(self) -> Global___PackedCommands:
+        """Likewise, for many at once. A message has one of the two."""
+
     def __init__(
         self,
         *,
         commands: _abc.Iterable[Global___StreamedCommand] | None = ...,
+        packed: Global___PackedCommands | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["packed", b"packed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commands", b"commands"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commands", b"commands", "packed", b"packed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ApplyStreamRequest: _TypeAlias = ApplyStreamRequest  # noqa: Y015
+
+@_typing.final
+class PackedCommands(_message.Message):
+    """Commands of one session, none of which has a request id: what they share is said once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_ID_FIELD_NUMBER: _builtins.int
+    SESSION_INDEX_FIELD_NUMBER: _builtins.int
+    SESSION_TERM_FIELD_NUMBER: _builtins.int
+    ANSWERED_BELOW_FIELD_NUMBER: _builtins.int
+    SEQUENCES_FIELD_NUMBER: _builtins.int
+    COMMANDS_FIELD_NUMBER: _builtins.int
+    first_id: _builtins.int
+    """Of the first; the others count up from there."""
+    session_index: _builtins.int
+    session_term: _builtins.int
+    answered_below: _builtins.int
+    @_builtins.property
+    def sequences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """One for each command."""
+
+    @_builtins.property
+    def commands(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    def __init__(
+        self,
+        *,
+        first_id: _builtins.int = ...,
+        session_index: _builtins.int = ...,
+        session_term: _builtins.int = ...,
+        answered_below: _builtins.int = ...,
+        sequences: _abc.Iterable[_builtins.int] | None = ...,
+        commands: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_below", b"answered_below", "commands", b"commands", "first_id", b"first_id", "sequences", b"sequences", "session_index", b"session_index", "session_term", b"session_term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PackedCommands: _TypeAlias = PackedCommands  # noqa: Y015
 
 @_typing.final
 class StreamedCommand(_message.Message):
@@ -786,20 +833,80 @@ class ApplyStreamResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ANSWERS_FIELD_NUMBER: _builtins.int
+    PACKED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamedAnswer]: ...
+    @_builtins.property
+    def packed(self) -> Global___PackedAnswers:
+        """Beside them: those of packed commands that were applied."""
+
     def __init__(
         self,
         *,
         answers: _abc.Iterable[Global___StreamedAnswer] | None = ...,
+        packed: Global___PackedAnswers | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["packed", b"packed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "packed", b"packed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ApplyStreamResponse: _TypeAlias = ApplyStreamResponse  # noqa: Y015
+
+@_typing.final
+class PackedAnswers(_message.Message):
+    """Answers to commands that were applied: one of each field for every command."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDS_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
+    INDEXES_FIELD_NUMBER: _builtins.int
+    RESULTS_FIELD_NUMBER: _builtins.int
+    WITHOUT_RESULT_FIELD_NUMBER: _builtins.int
+    WAITED_US_FIELD_NUMBER: _builtins.int
+    REPLICATED_US_FIELD_NUMBER: _builtins.int
+    APPLIED_US_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def terms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def indexes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def results(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Empty when the module answered None to all of them."""
+
+    @_builtins.property
+    def without_result(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Which of the results are None, as positions from 0 on."""
+
+    @_builtins.property
+    def waited_us(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def replicated_us(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def applied_us(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        ids: _abc.Iterable[_builtins.int] | None = ...,
+        terms: _abc.Iterable[_builtins.int] | None = ...,
+        indexes: _abc.Iterable[_builtins.int] | None = ...,
+        results: _abc.Iterable[_builtins.bytes] | None = ...,
+        without_result: _abc.Iterable[_builtins.int] | None = ...,
+        waited_us: _abc.Iterable[_builtins.int] | None = ...,
+        replicated_us: _abc.Iterable[_builtins.int] | None = ...,
+        applied_us: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_us", b"applied_us", "ids", b"ids", "indexes", b"indexes", "replicated_us", b"replicated_us", "results", b"results", "terms", b"terms", "waited_us", b"waited_us", "without_result", b"without_result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PackedAnswers: _TypeAlias = PackedAnswers  # noqa: Y015
 
 @_typing.final
 class StreamedAnswer(_message.Message):
@@ -927,6 +1034,121 @@ class QueryResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___QueryResponse: _TypeAlias = QueryResponse  # noqa: Y015
+
+@_typing.final
+class StreamedQuery(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_FIELD_NUMBER: _builtins.int
+    MIN_INDEX_FIELD_NUMBER: _builtins.int
+    TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """The caller's own, once in a stream."""
+    request: _builtins.bytes
+    consistency: Global___Consistency.ValueType
+    min_index: _builtins.int
+    """As in QueryRequest."""
+    timeout_ms: _builtins.int
+    """How long somebody waits for the result."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        request: _builtins.bytes = ...,
+        consistency: Global___Consistency.ValueType = ...,
+        min_index: _builtins.int = ...,
+        timeout_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "id", b"id", "min_index", b"min_index", "request", b"request", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamedQuery: _TypeAlias = StreamedQuery  # noqa: Y015
+
+@_typing.final
+class QueryStreamRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def queries(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamedQuery]: ...
+    def __init__(
+        self,
+        *,
+        queries: _abc.Iterable[Global___StreamedQuery] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["queries", b"queries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryStreamRequest: _TypeAlias = QueryStreamRequest  # noqa: Y015
+
+@_typing.final
+class StreamedResult(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    TOO_LONG_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    result: _builtins.bytes
+    index: _builtins.int
+    """What the answering node had applied."""
+    error: _builtins.str
+    """Why there is no result: as the trailer `tinyraft-error` of a unary call; else empty."""
+    outcome: _builtins.str
+    """As the trailer `tinyraft-outcome`."""
+    message: _builtins.str
+    too_long: _builtins.bool
+    """There is a result, too long for a stream: ask with Query."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        result: _builtins.bytes = ...,
+        index: _builtins.int = ...,
+        error: _builtins.str = ...,
+        outcome: _builtins.str = ...,
+        message: _builtins.str = ...,
+        too_long: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "id", b"id", "index", b"index", "message", b"message", "outcome", b"outcome", "result", b"result", "too_long", b"too_long"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamedResult: _TypeAlias = StreamedResult  # noqa: Y015
+
+@_typing.final
+class QueryStreamResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamedResult]: ...
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___StreamedResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryStreamResponse: _TypeAlias = QueryStreamResponse  # noqa: Y015
 
 @_typing.final
 class ReadIndexRequest(_message.Message):

@@ -84,6 +84,11 @@ class RaftServiceV1Stub(object):
                 request_serializer=tinyraft_dot_wire_dot_raft__pb2.QueryRequest.SerializeToString,
                 response_deserializer=tinyraft_dot_wire_dot_raft__pb2.QueryResponse.FromString,
                 _registered_method=True)
+        self.QueryStream = channel.stream_stream(
+                '/trevatk.raft.v1.RaftServiceV1/QueryStream',
+                request_serializer=tinyraft_dot_wire_dot_raft__pb2.QueryStreamRequest.SerializeToString,
+                response_deserializer=tinyraft_dot_wire_dot_raft__pb2.QueryStreamResponse.FromString,
+                _registered_method=True)
         self.ReadIndex = channel.unary_unary(
                 '/trevatk.raft.v1.RaftServiceV1/ReadIndex',
                 request_serializer=tinyraft_dot_wire_dot_raft__pb2.ReadIndexRequest.SerializeToString,
@@ -171,6 +176,13 @@ class RaftServiceV1Servicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def QueryStream(self, request_iterator, context):
+        """Caller to any node: batches of queries. Each gets one result, in any order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReadIndex(self, request, context):
         """Follower to leader: how far a read that begins now must have seen the log. Answered when a
         majority has confirmed that the leader still leads.
@@ -238,6 +250,11 @@ def add_RaftServiceV1Servicer_to_server(servicer, server):
                     servicer.Query,
                     request_deserializer=tinyraft_dot_wire_dot_raft__pb2.QueryRequest.FromString,
                     response_serializer=tinyraft_dot_wire_dot_raft__pb2.QueryResponse.SerializeToString,
+            ),
+            'QueryStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.QueryStream,
+                    request_deserializer=tinyraft_dot_wire_dot_raft__pb2.QueryStreamRequest.FromString,
+                    response_serializer=tinyraft_dot_wire_dot_raft__pb2.QueryStreamResponse.SerializeToString,
             ),
             'ReadIndex': grpc.unary_unary_rpc_method_handler(
                     servicer.ReadIndex,
@@ -520,6 +537,33 @@ class RaftServiceV1(object):
             '/trevatk.raft.v1.RaftServiceV1/Query',
             tinyraft_dot_wire_dot_raft__pb2.QueryRequest.SerializeToString,
             tinyraft_dot_wire_dot_raft__pb2.QueryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def QueryStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/trevatk.raft.v1.RaftServiceV1/QueryStream',
+            tinyraft_dot_wire_dot_raft__pb2.QueryStreamRequest.SerializeToString,
+            tinyraft_dot_wire_dot_raft__pb2.QueryStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,8 @@ class RaftServiceV1Stub:
     """Leader to its chosen successor."""
     Query: _grpc.UnaryUnaryMultiCallable[_raft_pb2.QueryRequest, _raft_pb2.QueryResponse]
     """Asks the module without a log entry."""
+    QueryStream: _grpc.StreamStreamMultiCallable[_raft_pb2.QueryStreamRequest, _raft_pb2.QueryStreamResponse]
+    """Caller to any node: batches of queries. Each gets one result, in any order."""
     ReadIndex: _grpc.UnaryUnaryMultiCallable[_raft_pb2.ReadIndexRequest, _raft_pb2.ReadIndexResponse]
     """Follower to leader: how far a read that begins now must have seen the log. Answered when a
     majority has confirmed that the leader still leads.
@@ -133,6 +135,14 @@ class RaftServiceV1Servicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _raft_pb2.QueryResponse:
         """Asks the module without a log entry."""
+
+    @_abc_1.abstractmethod
+    def QueryStream(
+        self,
+        request_iterator: _abc.Iterator[_raft_pb2.QueryStreamRequest],
+        context: _grpc.ServicerContext,
+    ) -> _abc.Iterator[_raft_pb2.QueryStreamResponse]:
+        """Caller to any node: batches of queries. Each gets one result, in any order."""
 
     @_abc_1.abstractmethod
     def ReadIndex(
