@@ -83,6 +83,23 @@ def test_timer_expires_at_its_timeout_and_stays_so():
     assert not timer.tick()
 
 
+def test_ticks_that_pass_together_count_each():
+    """Nothing was due at those before the last."""
+    timer = Timer(election_ticks=T, random=Random(1))
+    timer.hear_leader()
+    timer.tick()
+    assert not timer.tick(timer.timeout - 2)
+    assert timer.tick()
+
+
+def test_a_timer_that_was_reset_in_their_course_counts_the_last():
+    """Nobody knows how many came behind the reset; a leader that spoke is not given less time."""
+    timer = Timer(election_ticks=T, random=Random(1))
+    timer.hear_leader()
+    timer.tick(T)
+    assert 1 == timer.elapsed
+
+
 @pytest.mark.parametrize(
     ("last_index", "last_term", "expected"),
     [

@@ -136,7 +136,7 @@ class Disk:
 def test_durable_index_never_promises_more_than_the_disk_has(seed):
     """Random appends, cuts, snapshots, writes and syncs: the disk has what is called durable."""
     random = Random(seed)
-    log, disk, queue, mark, term = Log(memory_bytes=400), Disk(), [], 0, 1
+    log, disk, queue, mark, term = Log(memory_bytes=2500), Disk(), [], 0, 1
     for tick in range(400):
         term += random.random() < 0.2
         match random.randrange(7):
@@ -169,7 +169,7 @@ def test_durable_index_never_promises_more_than_the_disk_has(seed):
 
 def test_memory_is_spared_of_what_the_disk_has_and_nothing_else():
     """Old entries leave their terms behind; what is not durable, or above the bound, stays."""
-    log = Log(memory_bytes=2 * 42)
+    log = Log(memory_bytes=2 * entries(1)[0].footprint)
     log.append(entries(1, 1, 2, 2, 3))
     log.spare_memory(5)
     assert log.in_memory_from == 1  # the disk has nothing yet

@@ -55,6 +55,14 @@ def test_starved_spans(nights: list[int], spans: int) -> None:
     assert spans == live(*nights).starved_spans
 
 
+def test_ticks_that_came_together_count_each() -> None:
+    """They were waited for, all of them."""
+    wakefulness = Wakefulness(election_ticks=SPAN)
+    wakefulness.overslept(10)
+    assert wakefulness.tick(12)
+    assert 0 == wakefulness.starved_spans
+
+
 def test_an_office_begins_anew() -> None:
     """What was before is forgotten, the begun span too."""
     wakefulness = live(5, 5, 5, 5, 5, 5, 5)

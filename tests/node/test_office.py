@@ -154,12 +154,34 @@ def test_who_waits_without_a_number_is_told_when_nothing_gets_known(office: Offi
     office.hear(AppendEntries(3, 2, 2, [], 2))
     ticks = 0
     while len(office.node.waiters):
-        office.node._tick(0)
+        office.node._tick(1, 0)
         ticks += 1
         assert ticks < 100
     assert ticks > office.node._raft.settings.election_ticks
     with pytest.raises(LeadershipLost, match="entry 3 of term 2"):
         waiter.wait(0)
+
+
+def test_who_loses_the_office_or_its_leader_sleeps_no_longer(office: Office) -> None:
+    """What is due by time has changed, and the ticker is told."""
+    bell = office.node._ticker.bell
+    bell.take()
+    office.hear(Heartbeat(3, 0, 1))  # b leads term 3
+    assert bell.take()
+    office.hear(Heartbeat(3, 0, 2))
+    assert not bell.is_rung
+    office.node.peer_lost(B, term=3)
+    assert bell.is_rung
+
+
+def test_a_node_sleeps_only_while_nobody_waits(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits may be kept waiting by something that a tick ends."""
+    monkeypatch.setattr(Raft, "ticks_until_due", lambda _: 7)
+    assert 7 == office.node._tick(1, 0)
+    office.propose(b"word")
+    assert 1 == office.node._tick(1, 0)
 
 
 def test_commands_wait_while_leadership_is_handed_over(office: Office) -> None:

@@ -113,7 +113,7 @@ def test_a_snapshot_that_is_not_yet_restored_is_no_backlog() -> None:
             node.writer.finish(batch)
 
     while not node.leads or node.status().commit_index < node.status().last_index:
-        node._tick(0)
+        node._tick(1, 0)
         write()
     while node.status().commit_index < MANY:
         made.propose(b"word")
@@ -149,9 +149,9 @@ def test_a_silent_follower_costs_no_memory() -> None:
 
 
 def in_memory(log: Log) -> int:
-    """Count the bytes of entries in memory."""
+    """Count the bytes that entries take in memory."""
     entries = log.between(log.in_memory_from - 1, log.last_index, max_bytes=1 << 62)
-    return sum(entry.size for entry in entries)
+    return sum(entry.footprint for entry in entries)
 
 
 def test_without_a_quorum_nothing_piles_up(cluster: LocalCluster) -> None:

@@ -6,7 +6,7 @@ import logging
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -15,7 +15,7 @@ from tinyraft.logs import Log
 from tinyraft.node import clock as clocks
 from tinyraft.node.bell import Bell
 from tinyraft.node.loop import Loop
-from tinyraft.node.ticker import Ticker, tick_seconds
+from tinyraft.node.ticker import WARY_TICKS, Ticker, tick_seconds
 
 # --- the bell ---------------------------------------------------------------------------------
 
@@ -117,52 +117,100 @@ def test_a_loop_does_not_wait_for_itself() -> None:
 
 
 class Clock:
-    """Time that passes only in waits, which may take longer than asked for."""
+    """Time that passes only in waits, which may take longer than asked for; a bell, too."""
 
     def __init__(self, delays: list[float], *, ticker_stops_after: int) -> None:
         self.now = 100.0
         self.waits: list[float] = []
+        self.ticker: Ticker | None = None
+        self.rings_at: list[float] = []
         self._delays = delays
         self._last = ticker_stops_after
 
     def monotonic(self) -> float:
         return self.now
 
+    def ring(self) -> None:
+        """It waits nowhere else."""
+
     def wait(self, timeout: float) -> bool:
         """Let *timeout* pass, and the next delay; say stop at last."""
         self.waits.append(round(timeout, 6))
+        if len(self.waits) > self._last:
+            assert self.ticker is not None, "it waits"
+            self.ticker.stop()
+            return True
+        if self.rings_at and self.rings_at[0] < self.now - 100.0 + timeout:
+            self.now = 100.0 + self.rings_at.pop(0)
+            return True
         self.now += timeout + (self._delays.pop(0) if self._delays else 0.0)
-        return len(self.waits) > self._last
+        return False
+
+    def run(self, one: Ticker, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Run *one* in this time."""
+        self.ticker = one
+        monkeypatch.setattr(one, "bell", self)
+        one.run()
 
 
 def run_ticker(
-    monkeypatch: pytest.MonkeyPatch, delays: list[float], ticks: int
-) -> tuple[list[tuple[float, int]], list[float]]:
-    """Run a ticker of 10 ms; return when it ticked and what it had slept through, and its waits."""
+    monkeypatch: pytest.MonkeyPatch,
+    delays: list[float],
+    ticks: int,
+    *,
+    due: int = 1,
+    rings_at: Sequence[float] = (),
+) -> tuple[list[tuple[float, int, int]], list[float]]:
+    """Run a ticker of 10 ms for a core that has something to do every *due* ticks.
+
+    Returns:
+        When it ticked, how many ticks that were and what it had slept through; and its waits.
+    """
     clock, ticked = Clock(delays, ticker_stops_after=ticks), []
-    one = Ticker(
-        lambda overslept: ticked.append((round(clock.now - 100.0, 6), overslept)),
-        seconds=0.010,
-        log=Log("t"),
-        clock=clocks.Clock(monotonic=clock.monotonic),
-    )
-    monkeypatch.setattr(one, "_stopping", clock)
-    one.run()
+    clock.rings_at = [*rings_at]
+
+    def tick(ticks: int, overslept: int) -> int:
+        ticked.append((round(clock.now - 100.0, 6), ticks, overslept))
+        return due
+
+    one = Ticker(tick, seconds=0.010, log=Log("t"), clock=clocks.Clock(monotonic=clock.monotonic))
+    clock.run(one, monkeypatch)
     return ticked, clock.waits
 
 
 def test_ticks_keep_their_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     """A wake-up that is late by less than a tick is made good, so the pace does not drift."""
     ticked, waits = run_ticker(monkeypatch, [0.004, 0.0, 0.0], 3)
-    assert [(0.014, 0), (0.020, 0), (0.030, 0)] == ticked
+    assert [(0.014, 1, 0), (0.020, 1, 0), (0.030, 1, 0)] == ticked
     assert [0.010, 0.006, 0.010, 0.010] == waits
 
 
 def test_a_late_wake_up_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a pause of a hundred ticks there is one, which knows of them; the next is on time."""
     ticked, waits = run_ticker(monkeypatch, [0.0, 1.0, 0.0], 4)
-    assert [(0.010, 0), (1.020, 100), (1.030, 0), (1.040, 0)] == ticked
+    assert [(0.010, 1, 0), (1.020, 1, 100), (1.030, 1, 0), (1.040, 1, 0)] == ticked
     assert [0.010] * 5 == waits
+
+
+def test_ticks_with_nothing_due_pass_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One wake-up for all of them, and the pace does not drift."""
+    ticked, waits = run_ticker(monkeypatch, [0.0, 0.004], 3, due=5)
+    assert [(0.010, 1, 0), (0.064, 5, 0), (0.110, 5, 0)] == ticked
+    assert [0.010, 0.050, 0.046, 0.050] == waits
+
+
+def test_a_ring_ends_the_wait_with_the_tick_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is due changed: whole ticks pass, as many as there were."""
+    ticked, waits = run_ticker(monkeypatch, [], 6, due=5, rings_at=[0.033, 0.034])
+    assert [(0.010, 1, 0), (0.040, 3, 0), (0.090, 5, 0)] == ticked[:3]
+    assert [0.010, 0.050, 0.007, 0.006, 0.050] == waits[:5]
+
+
+def test_who_woke_up_late_waits_for_single_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the processor is short each tick that comes is counted; when it is not, no more."""
+    ticked, _ = run_ticker(monkeypatch, [0.0, 0.105], WARY_TICKS + 4, due=5)
+    assert [(0.010, 1, 0), (0.165, 5, 10), (0.175, 1, 0)] == ticked[:3]
+    assert [1] * WARY_TICKS + [5] == [ticks for _, ticks, _ in ticked[2 : WARY_TICKS + 3]]
 
 
 def test_a_very_late_wake_up_is_told(
@@ -197,16 +245,15 @@ def test_who_is_late_says_whose_doing_it_was(
         return {"index": len(asked)}
 
     one = Ticker(
-        lambda _overslept: None,
+        lambda _ticks, _overslept: 1,
         seconds=0.010,
         log=Log("t"),
         clock=clocks.Clock(monotonic=clock.monotonic),
         late_seconds=0.2,
         blame=blame,
     )
-    monkeypatch.setattr(one, "_stopping", clock)
     with caplog.at_level(logging.WARNING):
-        one.run()
+        clock.run(one, monkeypatch)
     assert [0.3, 1.0, 2.0, 1.0] == asked
     assert [
         "event='wake_up_late' seconds=0.3 times=1 index=1",

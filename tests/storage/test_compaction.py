@@ -310,7 +310,7 @@ def test_only_the_end_comes_back_into_memory() -> None:
     """Promise: as many entries as fit, one at least, up to the end; the terms of all of them."""
     disk = make_disk()
     wal = long_wal(disk)
-    size = wal.read(0, 1, max_bytes=1)[0].size
+    size = wal.read(0, 1, max_bytes=1)[0].footprint
     wal.close()
     disk.kill()
     for count in (0, 1, 7, 20):

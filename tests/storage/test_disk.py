@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tinyraft.storage.disk import RealDisk, failures, storage_failed
+from tinyraft.storage.disk import MOST_PARTS, RealDisk, failures, storage_failed
 
 
 def test_a_file_is_written_and_read_by_place(tmp_path: Path) -> None:
@@ -41,6 +41,33 @@ def test_short_writes_and_reads_are_finished(
     file = RealDisk().create(tmp_path / "f")
     file.pwrite(b"0123456789", 1)
     assert b"0123456789" == file.pread(10, 1)
+    file.close()
+
+
+@pytest.mark.parametrize("count", [3, MOST_PARTS, MOST_PARTS + 1])
+def test_parts_are_written_in_a_row(tmp_path: Path, count: int) -> None:
+    """Promise: also where one call takes fewer of them."""
+    parts = [b"%d" % number for number in range(count)]
+    file = RealDisk().create(tmp_path / "f")
+    file.pwritev(parts, 2)
+    assert b"\0\0" + b"".join(parts) == file.pread(1 << 20, 0)
+    file.close()
+
+
+@pytest.mark.parametrize("taken", [0, 1, 4, 9])
+def test_parts_that_a_call_did_not_take_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: int
+) -> None:
+    """Promise: a short write, in the middle of a part too, loses nothing."""
+    pwrite = os.pwrite
+    short = lambda fd, parts, at: pwrite(fd, b"".join(parts)[:taken], at)  # noqa: E731  # as above
+    monkeypatch.setattr(os, "pwritev", short)
+    file = RealDisk().create(tmp_path / "f")
+    file.pwritev([b"0123", b"", b"456789"], 1)
+    assert b"0123456789" == file.pread(10, 1)
+    monkeypatch.delattr(os, "pwritev")
+    file.pwritev([b"ab", b"cd"], 3)
+    assert b"01abcd6789" == file.pread(10, 1)
     file.close()
 
 
@@ -153,6 +180,7 @@ def closed_file(path: Path) -> Any:
     [
         pytest.param(lambda file: file.pread(1, 0), id="pread"),
         pytest.param(lambda file: file.pwrite(b"x", 0), id="pwrite"),
+        pytest.param(lambda file: file.pwritev([b"x"], 0), id="pwritev"),
         pytest.param(lambda file: file.size(), id="size"),
         pytest.param(lambda file: file.truncate(0), id="truncate"),
         pytest.param(lambda file: file.sync(), id="sync"),

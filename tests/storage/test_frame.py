@@ -85,6 +85,13 @@ def test_a_frame_of_another_segment_is_no_frame(other: tuple[int, int]) -> None:
         read_frame(frame(FrameKind.CUT, b"12345678", offset=0), 0, seed=seed)
 
 
+def test_a_body_may_come_in_parts() -> None:
+    """Promise: its frame is that of the whole."""
+    whole = frame_header(FrameKind.ENTRIES, b"abcdef", seed=SEED, offset=0, synced=0)
+    parts = frame_header(FrameKind.ENTRIES, b"ab", b"", b"cdef", seed=SEED, offset=0, synced=0)
+    assert whole == parts
+
+
 def test_zeros_are_no_frame() -> None:
     """Promise: preallocated zeros never look like anything."""
     with pytest.raises(BadFrame, match="no frame starts here"):

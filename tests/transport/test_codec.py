@@ -463,3 +463,31 @@ def test_wild_streams_are_refused(
         return
     assert decoded is not None
     assert decoded == codec.decode_append(codec.append(decoded), ENVELOPE)
+
+
+@given(st.integers(0, 2), st.integers(codec.LONG_BYTES - 100, codec.LONG_BYTES + 100), terms)
+def test_long_entries_go_out_without_protobuf_and_come_in_with_it(
+    count: int, size: int, term: int
+) -> None:
+    """The bytes are those of the same message, on both sides of the length that decides."""
+    entries = [
+        make_entry(index=index, term=term, kind=EntryKind.COMMAND, command=bytes(size))
+        for index in range(8, 8 + count)
+    ]
+    request = AppendEntries(term, 7, term, entries, 5)
+    data = codec.append_on_wire(request)
+    assert codec.append(request) == pb.AppendStreamRequest.FromString(data)
+
+
+@given(st.integers(0, 2**32))
+def test_the_head_of_a_field_is_protobufs(size: int) -> None:
+    """However long the value is: a message of a field alone says so."""
+    head = codec.field_head(pb.AppendEntriesRequest.FRAMES_FIELD_NUMBER, size % 5000)
+    whole = pb.AppendEntriesRequest(frames=bytes(size % 5000)).SerializeToString()
+    assert not size % 5000 or head + bytes(size % 5000) == whole
+    assert codec.field_head(1, size)[1:] == _varint(size)
+
+
+def _varint(number: int) -> bytes:
+    """Take protobuf's own: a message of one unsigned field, without that field's number."""
+    return pb.AppendEntriesRequest(term=number).SerializeToString()[1:] or b"\0"

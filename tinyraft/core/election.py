@@ -43,9 +43,12 @@ class Timer:
         self.timeout = 0
         self._redraw(self._hurry)
 
-    def tick(self) -> bool:
-        """Let one tick pass; tell whether the time is up."""
-        self.elapsed += 1
+    def tick(self, ticks: int = 1) -> bool:
+        """Let one tick pass; tell whether the time is up.
+
+        Of several at once the last counts alone if the timer was reset in the course of them.
+        """
+        self.elapsed += ticks if self.elapsed else 1
         return self.elapsed >= self.timeout
 
     def hear_leader(self) -> None:

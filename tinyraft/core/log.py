@@ -48,10 +48,10 @@ class Log:
         Args:
             entries: The end of the log, as much of it as is to be in memory.
             terms: Those of the whole log; when *entries* are all there is, they tell it.
-            memory_bytes: When more than this is in memory, old entries are left to the disk.
+            memory_bytes: When entries take more than this, old ones are left to the disk.
         """
         self._entries = list(entries)
-        self._bytes = sum(entry.size for entry in entries)
+        self._bytes = sum(entry.footprint for entry in entries)
         self._memory_bytes = memory_bytes
         self._terms = terms if terms is not None else Terms()
         if terms is None:
@@ -121,7 +121,7 @@ class Log:
         for entry in entries:
             assert entry.index == expected, "indexes have no gaps"
             expected += 1
-            self._bytes += entry.size
+            self._bytes += entry.footprint
         self._note_terms(entries)
         self._entries += entries
 
@@ -137,7 +137,7 @@ class Log:
         assert self.base_index < index <= self.last_index, "a cut takes something"
         self._terms.cut(index)
         kept = max(0, index - self._in_memory_from)
-        self._bytes -= sum(entry.size for entry in self._entries[kept:])
+        self._bytes -= sum(entry.footprint for entry in self._entries[kept:])
         del self._entries[kept:]
         self._in_memory_from = min(self._in_memory_from, index)
         if index < self._unwritten_from:
@@ -163,7 +163,7 @@ class Log:
         if index > self.base_index:
             self._terms.compact(index)
             gone = self._entries[: max(0, index + 1 - self._in_memory_from)]
-            self._drop(len(gone), sum(entry.size for entry in gone))
+            self._drop(len(gone), sum(entry.footprint for entry in gone))
 
     def spare_memory(self, to: Index) -> None:
         """Leave old entries to the disk where memory is short; none above *to*."""
@@ -175,12 +175,12 @@ class Log:
         for entry in self._entries:
             if entry.index > to or size >= too_many:
                 break
-            size += entry.size
+            size += entry.footprint
             gone += 1
         self._drop(gone, size)
 
     def _drop(self, count: int, size: int) -> None:
-        """Let go of *count* entries at the front, of *size* bytes."""
+        """Let go of *count* entries at the front, which take *size* bytes."""
         del self._entries[:count]
         self._bytes -= size
         self._in_memory_from += count

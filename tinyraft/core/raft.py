@@ -42,15 +42,15 @@ __all__ = ["ANSWERS", "REQUESTS", "Proposed", "Raft", "Settings"]
 class Raft(Voting, Following, Leading):
     """One member. Not thread-safe: the shell guards it with one lock."""
 
-    def tick(self) -> None:
-        """Let one tick pass. A late wake-up is one tick, however late."""
-        self.ticks += 1
-        if self.wakefulness.tick() and self.wakefulness.starved_spans == 1:
+    def tick(self, ticks: int = 1) -> None:
+        """Let a tick pass; or several at once, at the last of which something may be due."""
+        self.ticks += ticks
+        if self.wakefulness.tick(ticks) and self.wakefulness.starved_spans == 1:
             self._note("starved")
         if self.leadership is not None:
             self._tick_leader(self.leadership)
             return
-        expired = self.timer.tick()
+        expired = self.timer.tick(ticks)
         if self.candidacy is not None and self.ticks % self.settings.heartbeat_ticks == 0:
             self.candidacy.ask_again()
         if expired and not self._may_campaign() and self.leader_id is not None:
@@ -58,6 +58,24 @@ class Raft(Voting, Following, Leading):
             self.leader_id = None
         if expired and self._may_campaign() and not self._disk_stalls() and self._dares():
             self._pre_campaign()
+
+    def ticks_until_due(self) -> int:
+        """Tell in how many ticks something is due that time alone brings; at least 1.
+
+        They may pass at once unless the role, the leader or the members change meanwhile. More than
+        an interval of heartbeats it never is: that late may be noticed what else takes its time.
+        """
+        leadership, beat = self.leadership, self.settings.heartbeat_ticks
+        if self.log.oldest_write() is not None:
+            return 1
+        if leadership is not None:
+            look = leadership.looked_at + self.settings.election_ticks - self.ticks
+            due = 1 if leadership.transfer is not None else min(look, beat - self.ticks % beat)
+        elif self.leader_id is not None:
+            due = min(beat, self.timer.timeout - self.timer.elapsed)
+        else:
+            due = 1
+        return max(1, due)
 
     def overslept(self, ticks: int, *, by_module: bool = False) -> None:
         """The next tick comes *ticks* late. A follower's timer and lease don't count them.

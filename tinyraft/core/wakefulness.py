@@ -31,9 +31,9 @@ class Wakefulness:
         """Count *ticks* that did not come."""
         self._asleep += min(ticks, self._span // 2)
 
-    def tick(self) -> bool:
-        """Count one that came; tell whether a span ended with it."""
-        self._awake += 1
+    def tick(self, ticks: int = 1) -> bool:
+        """Count one that came, or several; tell whether a span ended with it."""
+        self._awake += ticks
         whole = self._awake + self._asleep
         if whole < self._span:
             return False

@@ -19,8 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import cast
-from zlib import crc32
 
+from tinyraft.checksum import crc32
 from tinyraft.core.check import Verdict, decode_verdict
 from tinyraft.core.entry import Entry, EntryKind, Index, Term
 from tinyraft.errors import Rejected, TinyraftError
@@ -28,6 +28,7 @@ from tinyraft.logs import Log
 from tinyraft.module import Module
 from tinyraft.storage.divergence import Divergence
 
+LONG_BYTES = 4096  # a copy of a shorter command costs less than a call
 KEPT = 16  # checks: the word on one comes with the next, or a few later
 STATE = struct.Struct("<QI")
 NOTHING, RESULT, REJECTED, ERROR = b"\0", b"\1", b"\2", b"\3"
@@ -78,8 +79,11 @@ class Agreement:
             kind = NOTHING if result is None else RESULT
             if error is not None:
                 kind = REJECTED if isinstance(error, Rejected) else ERROR
-            said = b"".join((entry.header, entry.command, kind, result or b""))
-            self.state = crc32(said, self.state)
+            head, command, outcome = entry.header, entry.command, kind + (result or b"")
+            if len(command) > LONG_BYTES:
+                self.state = crc32(outcome, crc32(command, crc32(head, self.state)))
+            else:
+                self.state = crc32(head + command + outcome, self.state)
         if entry.kind is EntryKind.COMMAND:
             self.last_command = entry.index
         elif entry.kind is EntryKind.DIGEST:

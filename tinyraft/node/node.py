@@ -133,7 +133,7 @@ class Node:
             max_commands=raft.settings.max_pending_commands,
             max_bytes=raft.settings.max_pending_bytes,
         )
-        self.sightings = Sightings(raft.me)
+        self.sightings = Sightings(raft.me, news=lambda: self._ticker.ring())
         self.waiters = Waiters()
         self.readers = Readers(last_applied=lambda: self.applier.last_applied)
         self.writer = Writer(journal, on_synced=self._synced)
@@ -270,12 +270,14 @@ class Node:
             self.applier.ring()
         if effects.configuration is not None:
             self._configuration = effects.configuration
+            self._ticker.ring()
         raft = self._raft
         leader = (raft.role, raft.leader_id, raft.term)
         if self._ready_at[0] != raft.term and raft.leader_id is not None:
             self._look_for_readiness(raft)
         if leader != self._leader:
             self._leader = leader
+            self._ticker.ring()
             self._peers.ring_all()
             with self._news:
                 self._news.notify_all()
@@ -338,8 +340,10 @@ class Node:
         for waiter in waiters:
             waiter.resolve(None, out_of_office(waiter, self.me))
 
-    def _tick(self, overslept: int) -> None:
+    def _tick(self, ticks: int, overslept: int) -> int:
+        """Let *ticks* pass, the last of them *overslept* late; tell when the next is due."""
         configuration: Configuration | None = None
+        due = 1
         moved = self.sightings.take_news()
         by_module = bool(overslept) and self._slow_module.has_taken(
             overslept * self._ticker.seconds
@@ -347,11 +351,12 @@ class Node:
         forsaken: list[Waiter] = []
 
         def event(raft: Raft) -> None:
-            nonlocal configuration
+            nonlocal configuration, due
             if overslept:
                 raft.overslept(overslept, by_module=by_module)
-            raft.tick()
-            if self._waits_in_vain(raft):
+            raft.tick(ticks)
+            due = 1 if self._is_waited_for else raft.ticks_until_due()
+            if self._waits_in_vain(raft, ticks):
                 forsaken.extend(self.waiters.pop_behind(raft.commit_index))
             if self.failure is None and not self._stopping and not self.space.shortage:
                 self._judge.look(raft)
@@ -365,15 +370,21 @@ class Node:
         if configuration is not None:
             self._peers.reconcile(configuration, self._raft)
             self._peers.ring_all()
+        return due
 
-    def _waits_in_vain(self, raft: Raft) -> bool:
+    @property
+    def _is_waited_for(self) -> bool:
+        """Whether somebody has a command here that is not answered."""
+        return self._batch_is_open or len(self._inbox) > 0 or len(self.waiters) > 0
+
+    def _waits_in_vain(self, raft: Raft, ticks: int) -> bool:
         """Tell whether somebody has waited for long, on a node that leads no more.
 
         What becomes of an entry is often known soon after the office is lost, and certainty is
         worth a wait; but this node may be cut off.
         """
         waits = raft.leadership is None and len(self.waiters) > 0
-        self._ticks_in_vain = self._ticks_in_vain + 1 if waits else 0
+        self._ticks_in_vain = self._ticks_in_vain + ticks if waits else 0
         return self._ticks_in_vain > PATIENCE * raft.settings.election_ticks
 
     # --- what others ask of this node ---------------------------------------------------------

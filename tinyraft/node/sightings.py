@@ -9,6 +9,7 @@ itself counts most.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import Lock
 
 from tinyraft.core.configuration import Configuration, Member
@@ -19,9 +20,10 @@ from tinyraft.core.sighting import Sighting
 class Sightings:
     """What is known of members that moved. Thread-safe; its lock is a leaf."""
 
-    def __init__(self, me: NodeId) -> None:
-        """Begin with nothing."""
+    def __init__(self, me: NodeId, *, news: Callable[[], object] = lambda: None) -> None:
+        """Begin with nothing; *news* is called when there may be some to take."""
         self._me = me
+        self._news = news
         self._lock = Lock()  # guards all below; leaf
         self._seen: dict[NodeId, tuple[Sighting, str]] = {}  # and instead of which address
         self._is_news = False
@@ -45,6 +47,8 @@ class Sightings:
             self._seen[sighting.id] = (sighting, member.address)
             moved = self._address_of(member) != before
             self._is_news |= moved
+        if moved:
+            self._news()
         return moved
 
     def doubt(self, node: NodeId) -> None:
@@ -52,6 +56,7 @@ class Sightings:
         with self._lock:
             if self._seen.pop(node, None) is not None:
                 self._is_news = True
+        self._news()
 
     def take_news(self) -> bool:
         """Tell whether somebody is dialled elsewhere since this was last asked."""

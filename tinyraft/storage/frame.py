@@ -22,8 +22,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
-from zlib import crc32
 
+from tinyraft.checksum import crc32
 from tinyraft.storage.disk import File
 
 MAGIC = b"\xa7tRf"
@@ -74,10 +74,13 @@ def place_seed(*, log_id: int, number: int) -> int:
     return crc32(PLACE.pack(log_id, number), BODY_SEED)
 
 
-def frame_header(kind: FrameKind, body: bytes, *, seed: int, offset: int, synced: int) -> bytes:
-    """Make the bytes that precede *body*."""
-    assert len(body) <= MAX_BODY_BYTES, f"a frame can't hold {len(body)} bytes"
-    fields = FIELDS.pack(MAGIC, kind, len(body), crc32(body, BODY_SEED), offset, synced)
+def frame_header(kind: FrameKind, *body: bytes, seed: int, offset: int, synced: int) -> bytes:
+    """Make the bytes that precede *body*, which may come in parts."""
+    length, crc = 0, BODY_SEED
+    for part in body:
+        length, crc = length + len(part), crc32(part, crc)
+    assert length <= MAX_BODY_BYTES, f"a frame can't hold {length} bytes"
+    fields = FIELDS.pack(MAGIC, kind, length, crc, offset, synced)
     return fields + CHECKSUM.pack(crc32(fields, seed))
 
 

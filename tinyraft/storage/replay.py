@@ -15,7 +15,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from tinyraft.core.effects import HardState
-from tinyraft.core.entry import Entry, EntryKind, Index, MalformedEntry, decode_entries
+from tinyraft.core.entry import (
+    OBJECTS_BYTES,
+    Entry,
+    EntryKind,
+    Index,
+    MalformedEntry,
+    decode_entries,
+)
 from tinyraft.core.terms import Terms
 from tinyraft.storage.frame import FrameKind
 from tinyraft.storage.places import Places
@@ -32,13 +39,13 @@ class Tail:
     """The last entries, as many as fit; the very last one always."""
 
     def __init__(self, most_bytes: int) -> None:
-        """Keep at most so many bytes of entries."""
+        """Keep entries that take at most so many bytes of memory."""
         self._most_bytes = most_bytes
         self._batches: deque[tuple[list[Entry], int]] = deque()  # each with its bytes
         self._bytes = 0
 
     def append(self, batch: list[Entry], size: int) -> None:
-        """Put entries behind the others."""
+        """Put entries behind the others, which take *size* bytes."""
         self._batches.append((batch, size))
         self._bytes += size
         while self._bytes - self._batches[0][1] >= self._most_bytes and len(self._batches) > 1:
@@ -51,7 +58,7 @@ class Tail:
             self._bytes -= size
             batch = [entry for entry in batch if entry.index < index]
             if batch:
-                self.append(batch, sum(entry.size for entry in batch))
+                self.append(batch, sum(entry.footprint for entry in batch))
 
     def clear(self) -> None:
         """Drop all of them."""
@@ -63,7 +70,7 @@ class Tail:
         entries = [entry for batch, _ in self._batches for entry in batch]
         size, first = self._bytes, 0
         while size > self._most_bytes and first + 1 < len(entries):
-            size -= entries[first].size
+            size -= entries[first].footprint
             first += 1
         return entries[first:] if first else entries
 
@@ -220,7 +227,7 @@ class Replay:
         for entry in batch:
             if entry.kind is EntryKind.CONFIGURATION:
                 self.configurations.append(entry)
-        self._tail.append(batch, size)
+        self._tail.append(batch, size + OBJECTS_BYTES * len(batch))
 
 
 def add_terms(terms: Terms, batch: Sequence[Entry]) -> None:

@@ -297,16 +297,16 @@ class Segment:
         """Whether the next one will soon be needed."""
         return 2 * self.end >= self._capacity
 
-    def add(self, kind: FrameKind, body: bytes) -> None:
-        """Put a frame behind the others; `flush` writes it."""
-        header = frame_header(kind, body, seed=self._seed, offset=self.end, synced=self.synced)
-        self._parts += (header, body)
-        self.end += len(header) + len(body)
+    def add(self, kind: FrameKind, *body: bytes) -> None:
+        """Put a frame behind the others, its body in parts; `flush` writes it."""
+        header = frame_header(kind, *body, seed=self._seed, offset=self.end, synced=self.synced)
+        self._parts += (header, *body)
+        self.end += sum(map(len, body), len(header))
 
     def flush(self) -> None:
-        """Write what was added, as one buffer."""
+        """Write what was added, in one go and without a copy."""
         if self._parts:
-            self._file.pwrite(b"".join(self._parts), self._written)
+            self._file.pwritev(self._parts, self._written)
             self._parts.clear()
             self._written = self.end
 

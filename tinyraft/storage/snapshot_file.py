@@ -25,8 +25,8 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from zlib import crc32
 
+from tinyraft.checksum import crc32
 from tinyraft.core.configuration import Configuration
 from tinyraft.core.entry import LIMIT, Index, MalformedEntry
 from tinyraft.core.snapshot import Snapshot

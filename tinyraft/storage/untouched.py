@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from tinyraft.storage.disk import Disk, File
@@ -25,6 +26,9 @@ class UntouchedFile:
         return self._file.pread(size, offset)
 
     def pwrite(self, data: bytes, offset: int) -> None:
+        """Pass it over."""
+
+    def pwritev(self, parts: Sequence[bytes], offset: int) -> None:
         """Pass it over."""
 
     def size(self) -> int:

@@ -62,11 +62,16 @@ class Frame:
     """What is to be written, and what holds before it: a new segment begins with that."""
 
     kind: FrameKind
-    body: bytes
+    body: tuple[bytes, ...]  # in parts
     hard_state: HardState
     last_index: Index
     last_term: Term
     placed: Callable[[int], object]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all of it."""
+        return sum(map(len, self.body), FRAME_BYTES)
 
 
 class Wal:
@@ -124,7 +129,7 @@ class Wal:
             log_id: The id of the log: random unless given, and then that of an old one must agree.
             snapshots: Those that are on disk, sound and of this node's cluster.
             damaged: What `Snapshots.notices` says: a refusal names these files.
-            memory_bytes: How many bytes of entries to return, from the end of the log.
+            memory_bytes: How much memory the entries to return may take, from the end of the log.
 
         Returns:
             The log, and what it remembers. All of it is on disk.
@@ -321,19 +326,19 @@ class Wal:
         old = self._hard_state
         assert new.term >= old.term, f"the term goes back from {old} to {new}"
         assert new.term > old.term or old.voted_for in (None, new.voted_for), f"{old}, then {new}"
-        self._add(FrameKind.HARD_STATE, encode_hard_state(new), lambda _: None)
+        self._add(FrameKind.HARD_STATE, (encode_hard_state(new),), lambda _: None)
         self._hard_state = new
 
     def _add_cut(self, index: Index) -> None:
         assert 0 < index <= self._next_index, f"cut at {index}, the end is {self._next_index}"
         assert index > self._floor, f"cut at {index}, a snapshot covers {self._floor}"
-        self._add(FrameKind.CUT, CUT_FROM.pack(index), lambda _: self._places.cut(index))
+        self._add(FrameKind.CUT, (CUT_FROM.pack(index),), lambda _: self._places.cut(index))
         self._terms.cut(index)
 
     def _add_base(self, index: Index, term: Term) -> None:
         assert index > self._terms.base_index, f"base {index} after {self._terms.base_index}"
         assert 0 < term <= self._hard_state.term, f"{term} above {self._hard_state}"
-        self._add(FrameKind.BASE, BASE.pack(index, term), lambda _: self._places.base(index))
+        self._add(FrameKind.BASE, (BASE.pack(index, term),), lambda _: self._places.base(index))
         self._terms = Terms(base_index=index, base_term=term)
         self._floor = max(self._floor, index)
 
@@ -347,7 +352,7 @@ class Wal:
         assert last.term <= self._hard_state.term, f"{last.term} above {self._hard_state}"
         for batch in batches(entries):
             append = partial(self._placed, batch[0].index, len(batch))
-            self._add(FrameKind.ENTRIES, encode_entries(batch), append)
+            self._add(FrameKind.ENTRIES, encoded(batch), append)
             add_terms(self._terms, batch)
 
     def _placed(self, first: Index, count: int, offset: int) -> None:
@@ -357,7 +362,9 @@ class Wal:
     def _next_index(self) -> Index:
         return self._terms.last_index + 1
 
-    def _add(self, kind: FrameKind, body: bytes, placed: Callable[[int], object]) -> None:
+    def _add(
+        self, kind: FrameKind, body: tuple[bytes, ...], placed: Callable[[int], object]
+    ) -> None:
         """Queue a frame; *placed* is told its place once a segment has it."""
         before = self._terms.last_index, self._terms.last_term
         self._frames.append(Frame(kind, body, self._hard_state, *before, placed))
@@ -366,10 +373,10 @@ class Wal:
         """Write what was added; a frame leaves the queue only when a segment has it."""
         while self._frames:
             frame = self._frames[0]
-            if not self._segment.fits(FRAME_BYTES + len(frame.body)):
+            if not self._segment.fits(frame.size):
                 self._roll(frame)
             offset = self._segment.end
-            self._segment.add(frame.kind, frame.body)
+            self._segment.add(frame.kind, *frame.body)
             frame.placed(offset)
             self._frames.popleft()
         self._segment.flush()
@@ -385,7 +392,7 @@ class Wal:
         header = SegmentHeader(
             old.log_id, old.number + 1, frame.last_index + 1, old.end, frame.last_term
         )
-        needed = len(encode_head(header, frame.hard_state)) + FRAME_BYTES + len(frame.body)
+        needed = len(encode_head(header, frame.hard_state)) + frame.size
         self._is_short = True
         spare, self._spare = self._spare, None
         self._segment = Segment.create(
@@ -441,6 +448,13 @@ class Wal:
         except BaseException as error:
             self._failure = f"the log was interrupted and stays shut: {error!r}"
             raise
+
+
+def encoded(batch: Sequence[Entry]) -> tuple[bytes, ...]:
+    """Encode the entries of a frame: one that is alone, and may be long, is not copied for it."""
+    if len(batch) == 1:
+        return batch[0].header, batch[0].command
+    return (encode_entries(batch),)
 
 
 def batches(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:

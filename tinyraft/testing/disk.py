@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -104,6 +104,10 @@ class SimFile:
         for start, stop in sectors(offset, len(data), size=self._disk.sector_bytes):
             part = bytes(data[start - offset : stop - offset])
             self._change(Change("write", self._path, start, part))
+
+    def pwritev(self, parts: Sequence[bytes], offset: int) -> None:
+        """See `File`."""
+        self.pwrite(b"".join(parts), offset)
 
     def size(self) -> int:
         """See `File`."""

@@ -169,31 +169,39 @@ class SnapshotterDriver(Busy):
 
 
 class TickerDriver:
-    """Tick at the member's own pace; who was paused or starves ticks once, and is told."""
+    """Tick at the member's own pace; who was paused or starves wakes up late, and is told."""
 
     def __init__(self, member: Process, part: Ticker) -> None:
         """Drive *part*."""
         self._member = member
         self._part = part
-        self._tick()
+        self.bell = part.bell
+        self._waits = 0
+        self._begin()
 
-    def _tick(self) -> None:
-        seconds = self._part.seconds * self._member.pace
-        self._due = self._member.world.schedule.now + seconds
-        self._member.after(seconds + self._member.oversleep(), "tick", self._step)
+    def _begin(self) -> None:
+        self._last = self._member.world.schedule.now
+        self._wait()
 
-    def _step(self) -> None:
-        if not self._part.is_stopping:
-            late = self._member.world.schedule.now - self._due
-            self._tick()
-            self._part.wake(late)
+    def _wait(self) -> None:
+        """Wait anew, as long as it is now; the wait before, if it has not ended, counts no more."""
+        self._waits = number = self._waits + 1
+        self._due = self._last + self._part.ticks * self._part.seconds * self._member.pace
+        left = max(0.0, self._due - self._member.world.schedule.now)
+        self._member.after(left + self._member.oversleep(), "tick", lambda: self._step(number))
 
-    @property
-    def bell(self) -> None:
-        """Has none: time is enough."""
+    def _step(self, number: int) -> None:
+        if number == self._waits and not self._part.is_stopping:
+            self._part.wake(self._member.world.schedule.now - self._due)
+            self._begin()
 
     def poll(self) -> None:
-        """Has no bell."""
+        """Sleep no longer than to the end of this tick, if its bell was rung."""
+        if self.bell.take() and not self._part.is_stopping:
+            ticks, passed = self._part.ticks, self._member.world.schedule.now - self._last
+            self._part.hasten(passed / self._member.pace)
+            if self._part.ticks < ticks:
+                self._wait()
 
     def join(self, timeout: float, /) -> bool:
         """Tell that nothing is waited for here."""

@@ -133,7 +133,7 @@ def draw(seed: int) -> Story:
         timeout=timeout,
         election_ticks=20,
         snapshot_entries=random.choice((4, 20, 60, 10**6)),
-        memory_bytes=random.choice((1, 500, 4000, *[1 << 20] * 5)),
+        memory_bytes=random.choice((1, 2500, 20_000, *[1 << 20] * 5)),
         trailing_bytes=random.choice((0, 300, 3000)),
         piece_bytes=random.choice((40, 300, 1 << 20)),
         faults=tuple(sorted(faults + differing(random, seconds), key=lambda fault: fault.at)),

@@ -3,6 +3,10 @@
 Law: pure functions. Whatever bytes a stranger sends, decoding ends in a message that the core may
 see or in `Malformed`, never in another exception. An append is the hot path: its entries were
 encoded when the leader appended them, so sending a batch is one join of bytes.
+
+Protobuf copies a long field three times on its way out. A message on the wire is its fields in any
+order, each a number and a value, so `append_on_wire` puts long entries behind what protobuf made of
+the rest.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from tinyraft.core.entry import (
     decode_entries,
     encode_entries,
     make_entry,
+    parts_of,
 )
 from tinyraft.core.messages import (
     AppendEntries,
@@ -46,6 +51,7 @@ from tinyraft.wire import raft_pb2 as pb
 __all__ = [
     "Malformed",
     "append",
+    "append_on_wire",
     "decode_append",
     "decode_hello",
     "decode_reply",
@@ -64,6 +70,8 @@ RequestMessage: TypeAlias = (
     | pb.InstallSnapshotRequest
 )
 DIGEST_BYTES = 16  # at most
+LONG_BYTES = 64 * 1024  # of entries: from here on a copy costs more than Python
+LENGTH_DELIMITED = 2  # protobuf's word for a value that begins with its length
 ReplyMessage: TypeAlias = (
     pb.VoteResponse
     | pb.PreVoteResponse
@@ -212,11 +220,16 @@ def read_piece(message: pb.InstallSnapshotRequest) -> InstallSnapshot:
 
 def fill_append(message: pb.AppendEntriesRequest, request: AppendEntries) -> None:
     """Write *request* into *message* in place: a message given to a constructor is copied."""
+    fill_place(message, request)
+    message.frames = encode_entries(request.entries)
+
+
+def fill_place(message: pb.AppendEntriesRequest, request: AppendEntries) -> None:
+    """Write all of *request* but the entries."""
     message.term = request.term
     message.prev_log_index = request.prev_index
     message.prev_log_term = request.prev_term
     message.leader_commit = request.commit_index
-    message.frames = encode_entries(request.entries)
 
 
 def read_append(message: pb.AppendEntriesRequest) -> AppendEntries:
@@ -297,6 +310,30 @@ def append(request: AppendEntries) -> pb.AppendStreamRequest:
     message = pb.AppendStreamRequest()
     fill_append(message.append, request)
     return message
+
+
+def append_on_wire(request: AppendEntries) -> bytes:
+    """Append on a stream, as the bytes that go out; read like those of `append`."""
+    parts = parts_of(request.entries)
+    size = sum(map(len, parts))
+    if size < LONG_BYTES:
+        return append(request).SerializeToString()
+    rest = pb.AppendEntriesRequest()
+    fill_place(rest, request)
+    inner = rest.SerializeToString() + field_head(rest.FRAMES_FIELD_NUMBER, size)
+    outer = field_head(pb.AppendStreamRequest.APPEND_FIELD_NUMBER, len(inner) + size)
+    return b"".join((outer, inner, *parts))
+
+
+def field_head(number: int, size: int) -> bytes:
+    """Encode what stands before a field's value of *size* bytes."""
+    assert number < 1 << 4, "its number and kind fit one byte"
+    encoded = bytearray((number << 3 | LENGTH_DELIMITED,))
+    while size >= 1 << 7:  # seven bits a byte, the lowest first; all but the last are marked
+        encoded.append(size & 0x7F | 0x80)
+        size >>= 7
+    encoded.append(size)
+    return bytes(encoded)
 
 
 def goodbye() -> pb.AppendStreamRequest:

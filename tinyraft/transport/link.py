@@ -30,6 +30,8 @@ from tinyraft.transport.options import Options
 from tinyraft.wire import raft_pb2 as pb
 from tinyraft.wire.raft_pb2_grpc import RaftServiceV1Stub
 
+SERVICE = pb.DESCRIPTOR.services_by_name["RaftServiceV1"].full_name
+
 
 class Stream:
     """One open stream of appends to a peer."""
@@ -39,13 +41,13 @@ class Stream:
         self._link = link
         self._call: Any = None  # over: the channel was closed meanwhile
         with suppress(ValueError):  # grpc's word for that
-            self._call = link.stub.AppendStream(self._requests(appends))
+            self._call = link.append_stream(self._requests(appends))
 
-    def _requests(self, appends: Iterator[AppendEntries]) -> Iterator[pb.AppendStreamRequest]:
-        yield codec.hello(self._link.envelope)
+    def _requests(self, appends: Iterator[AppendEntries]) -> Iterator[bytes]:
+        yield codec.hello(self._link.envelope).SerializeToString()
         for append in appends:
-            yield codec.append(append)
-        yield codec.goodbye()
+            yield codec.append_on_wire(append)
+        yield codec.goodbye().SerializeToString()
 
     def __iter__(self) -> Iterator[AppendReply]:
         """Give the replies; end when the stream does."""
@@ -75,6 +77,10 @@ class Link:
         self.log = log
         self._channel = grpc.insecure_channel(address, options=options)
         self.stub = RaftServiceV1Stub(self._channel)
+        self.append_stream: Any = self._channel.stream_stream(  # as in the stub, but of bytes
+            f"/{SERVICE}/AppendStream",
+            response_deserializer=pb.AppendEntriesResponse.FromString,
+        )
         self._refusal = ""
 
     def call(self, request: Request, *, timeout: float) -> Reply | None:
