@@ -11,7 +11,7 @@ import pytest
 
 from tests.cluster import DEADLINE, GatedJournal, Words, empty_shelf, until
 from tests.node.cores import make_leader, sync
-from tinyraft.core.entry import PLAIN, NodeId, Origin, Stamp, stamp
+from tinyraft.core.entry import PLAIN, Index, NodeId, Origin, Stamp, stamp
 from tinyraft.core.messages import (
     AppendEntries,
     AppendReply,
@@ -25,8 +25,9 @@ from tinyraft.core.messages import (
     VoteReply,
 )
 from tinyraft.core.raft import Raft
-from tinyraft.errors import LeadershipLost, NotLeader
+from tinyraft.errors import LeadershipLost, NotLeader, ServerStopped
 from tinyraft.logs import Log
+from tinyraft.node.gathering import MOST_SECONDS
 from tinyraft.node.node import Node
 from tinyraft.node.waiters import Waiter
 
@@ -90,6 +91,10 @@ class Office:
         waiter = Waiter(stamp=stamp)
         self.node.propose([command], [waiter])
         return waiter
+
+    def acknowledged(self, index: Index, *, by: NodeId) -> None:
+        """Let a follower have everything up to *index*."""
+        self.node.turn(lambda raft: raft.answer(AppendReply(2, True, index), sender=by))
 
     def hear(self, request: Request) -> None:
         """Let *b* say something, and bring to the disk what follows."""
@@ -251,3 +256,38 @@ def test_a_disk_that_hangs_ends_the_office(
     with pytest.raises(NotLeader):
         office.propose(b"another").wait(DEADLINE)
     assert [] == office.module.words
+
+
+def test_who_waits_for_others_is_appended_without_them(office: Office) -> None:
+    """The applier keeps the time: nobody else comes, and no other event either."""
+    bell = office.node.applier.bell
+    first, second = office.propose(b"first"), office.propose(b"second")
+    bell.take()
+    for peer in (B, NodeId("c")):
+        office.acknowledged(first.index, by=peer)
+    assert bell.take(), "rung although this disk has not synced what is committed"
+    assert 0 == second.index, "the first one's caller may be back at once"
+    left = office.node._gathering.left(now=monotonic())
+    assert left is not None
+    assert left <= MOST_SECONDS
+    office.node.applier._impatient()
+    assert (4, 2) == (second.index, second.term)
+    assert office.node._gathering.left(now=monotonic()) is None
+
+
+def test_who_comes_back_is_not_kept_waiting(office: Office) -> None:
+    """With the last of those who were answered the batch begins."""
+    first, second = office.propose(b"first"), office.propose(b"second")
+    for peer in (B, NodeId("c")):
+        office.acknowledged(first.index, by=peer)
+    assert 0 == second.index
+    third = office.propose(b"third")
+    assert (4, 5) == (second.index, third.index)
+
+
+def test_a_defect_met_in_a_glance_ends_the_node(office: Office) -> None:
+    """Whatever thread looked, gRPC's too: nobody goes on with half a state."""
+    with pytest.raises(ZeroDivisionError):
+        office.node.glance(lambda raft: raft.term // 0)
+    with pytest.raises(ServerStopped, match="ended with ZeroDivisionError"):
+        office.node.glance(lambda raft: raft.term)

@@ -251,10 +251,16 @@ class Node:
         Raises:
             TinyraftError: The node has failed.
         """
-        with self._lock:
-            if self.failure is not None and self._is_out_of_service():
-                raise self.failure
-            return event(self._raft)
+        try:
+            with self._lock:
+                if self.failure is not None and self._is_out_of_service():
+                    raise self.failure
+                return event(self._raft)
+        except TinyraftError:
+            raise
+        except Exception as error:
+            self.died(threading.current_thread().name, error)
+            raise
 
     def _dispatch(self, effects: Effects, *, rings_writer: bool) -> Sequence[Notice]:
         """Queue *effects*. Under the core's lock, so the writer's queue has the core's order."""
@@ -458,6 +464,7 @@ class Node:
         is_open = is_open or (raft.awaits_successor and not self._has_left)
         if self._batch_is_open and not is_open and raft.leadership is not None:
             self._gathering.ended(waiting=len(self._inbox), now=self._clock.monotonic())
+            self.applier.ring()  # it keeps the time, also where this disk is late
         self._batch_is_open = is_open
         waiting = len(self._inbox)
         if is_open or not waiting or (raft.leadership and self._is_gathering(waiting)):
