@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from threading import Event, Lock
 from time import monotonic
@@ -84,6 +85,10 @@ class Lane:
     def answer(self, slot: Slot, error: TinyraftError | None = None) -> None:
         """Answer."""
         self._answered(self, [Answered(slot, error, b"done", 700, 3)])
+
+    def answer_all(self, slots: Sequence[Slot]) -> None:
+        """Answer them together."""
+        self._answered(self, [Answered(slot, None, b"done", 700, 3) for slot in slots])
 
     def finish(self) -> None:
         """Nothing."""
@@ -432,3 +437,37 @@ def test_a_callback_may_close_its_caller(bench: Bench) -> None:
 
     bench.start(timeout=0.05, on_done=close)
     assert closed.wait(DEADLINE)
+
+
+def test_who_was_answered_together_is_woken_one_by_one(bench: Bench) -> None:
+    """Each wakes the next; who waits for many, or gave up meanwhile, keeps nobody asleep."""
+    slots = [bench.start()[0] for _ in range(6)]
+    many = [bench.start(is_one_of_many=True)[0] for _ in range(2)]
+    late = bench.start()[0]  # is answered behind the others
+    everybody = [*slots[:3], *many, *slots[3:]]
+    with ThreadPoolExecutor(8) as pool:
+        waits = [pool.submit(bench.courier.wait, slot) for slot in slots[1:]]
+        waits.append(pool.submit(bench.courier.wait_for_all, [late, *many]))
+        bench.lane.answer_all(everybody)
+        bench.courier.wait(slots[0])  # whose thread comes late: it passes on all the same
+        for wait in waits[:-1]:
+            wait.result(DEADLINE)
+        bench.lane.answer(late)
+        waits[-1].result(DEADLINE)
+    assert {b"done"} == {slot.result for slot in [*everybody, late]}
+
+
+def test_an_interrupt_breaks_no_chain(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C meets the thread that should wake the next one."""
+    first, second = bench.start()[0], bench.start()[0]
+
+    def interrupted(slot: Slot) -> None:
+        bench.lane.answer_all([first, second])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.courier, "_wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            bench.courier.wait(first)
+    assert second.done.acquire(timeout=DEADLINE)
+    assert (None, None) == (first.error, second.error)

@@ -318,6 +318,15 @@ def test_a_commit_wakes_nobody_who_will_look_by_himself(bench: Bench) -> None:
     assert lane.wire_bell.take()
 
 
+def test_who_looked_in_vain_is_rung(bench: Bench) -> None:
+    """It waited for company, found nothing committed, and sleeps until somebody rings."""
+    lane, bell = bench.bulk, Bell()
+    lane.next_request(notes=False)
+    assert not lane._wait_for_company(bell)
+    bench.match(2)
+    assert lane.wire_bell.take()
+
+
 def test_the_sending_thread_notes_the_commit_a_little_later(bench: Bench) -> None:
     """Nobody proposes, and yet the follower learns soon what is committed."""
     bench.run(bench.bulk)
