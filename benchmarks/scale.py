@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -139,7 +139,8 @@ class Simulation:
         self._count += 1
         schedule, began = self.world.schedule, self.world.schedule.now
 
-        def answered(waiter: Waiter) -> None:
+        def answered(waiters: Sequence[Waiter]) -> None:
+            (waiter,) = waiters
             assert waiter.error is None, f"a command failed: {waiter.error}"
             self.took.append(schedule.now - began)
             self.leader.after(0.0, "apply", self._apply)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
-from threading import Event, Lock
+from threading import Event, Lock, Thread
 from time import monotonic
 from typing import Any, ClassVar
 
@@ -445,15 +444,17 @@ def test_who_was_answered_together_is_woken_one_by_one(bench: Bench) -> None:
     many = [bench.start(is_one_of_many=True)[0] for _ in range(2)]
     late = bench.start()[0]  # is answered behind the others
     everybody = [*slots[:3], *many, *slots[3:]]
-    with ThreadPoolExecutor(8) as pool:
-        waits = [pool.submit(bench.courier.wait, slot) for slot in slots[1:]]
-        waits.append(pool.submit(bench.courier.wait_for_all, [late, *many]))
-        bench.lane.answer_all(everybody)
-        bench.courier.wait(slots[0])  # whose thread comes late: it passes on all the same
-        for wait in waits[:-1]:
-            wait.result(DEADLINE)
-        bench.lane.answer(late)
-        waits[-1].result(DEADLINE)
+    wait, wait_for_all = bench.courier.wait, bench.courier.wait_for_all
+    threads = [Thread(target=wait, args=(slot,), daemon=True) for slot in slots[1:]]
+    of_many = Thread(target=wait_for_all, args=([late, *many],), daemon=True)
+    for thread in (*threads, of_many):
+        thread.start()
+    bench.lane.answer_all(everybody)
+    wait(slots[0])  # whose thread comes late: it passes on all the same
+    until(lambda: not any(thread.is_alive() for thread in threads), what="all are awake")
+    bench.lane.answer(late)
+    of_many.join(DEADLINE)
+    assert not of_many.is_alive()
     assert {b"done"} == {slot.result for slot in [*everybody, late]}
 
 
