@@ -12,7 +12,7 @@ from __future__ import annotations
 
 MOST_SECONDS = 0.010
 MOST_DOUBLINGS = 6
-ENOUGH = 64  # commands: what a batch costs is little for each of so many
+ENOUGH = 1024  # commands: what a batch costs is little for each of so many
 
 
 class Gathering:
