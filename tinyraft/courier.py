@@ -436,7 +436,9 @@ class Courier:
         with self._lock:
             heap = self._deadlines
             while heap and (heap[0][0] <= now or heap[0][2].is_over):
-                due.append(heappop(heap)[2])
+                slot = heappop(heap)[2]
+                if not slot.is_over:
+                    due.append(slot)
         for slot in due:
             self._give_up(slot)
         self._tell_ended()
