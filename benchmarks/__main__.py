@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 from dataclasses import asdict
@@ -93,6 +94,7 @@ def measure(given: argparse.Namespace) -> Found:
     unknown = [name for name in names if name not in PARTS]
     if unknown:
         sys.exit(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     begun = monotonic()
     with tempfile.TemporaryDirectory(dir=given.directory) as directory:
         suite = Suite(options_of(given), Path(directory))

@@ -11,7 +11,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
@@ -113,13 +113,19 @@ class Suite:
         """A process of callers of them."""
         return self.up(nodes.callers(self.nodes))
 
-    @cached_property
-    def pysyncobj(self) -> pysyncobj.Cluster | None:
-        """PySyncObj; None, with a note, where it is not installed."""
+    @contextmanager
+    def pysyncobj(self) -> Iterator[pysyncobj.Cluster | None]:
+        """Have PySyncObj for a moment; None, with a note, where it is not installed.
+
+        Tuned, it looks for work a thousand times a second in each of its processes, and would take
+        a part of the machine from whatever else is measured.
+        """
         if not pysyncobj.is_installed():
             self.note("PySyncObj is not installed and was skipped: pip install 'tinyraft[bench]'")
-            return None
-        return self.up(pysyncobj.running())
+            yield None
+            return
+        with pysyncobj.running() as cluster:
+            yield cluster
 
     @cached_property
     def etcd(self) -> etcd.Cluster | None:
@@ -150,7 +156,9 @@ class Suite:
         print(f"[{part}] {what}, round {round_ + 1}: {shown}", file=sys.stderr, flush=True)
 
     def note(self, text: str) -> None:
-        """Keep something that must be said beside the figures."""
+        """Keep something that must be said beside the figures; once."""
+        if text in self.found.notes:
+            return
         self.found.notes.append(text)
         print(f"note: {text}", file=sys.stderr, flush=True)
 

@@ -12,7 +12,7 @@ PART = "threads"
 def measure(suite: Suite) -> None:
     """Take all systems at each number of threads, round after round."""
     ceiling, nodes, callers = suite.ceiling, suite.nodes, suite.callers
-    pysyncobj, etcd = suite.pysyncobj, suite.etcd
+    etcd = suite.etcd
     for round_ in suite.rounds():
         suite.take(PART, "fdatasync @1", round_, ceiling.sync(**suite.how(1)))
         for count in suite.options.threads:
@@ -25,13 +25,14 @@ def measure(suite: Suite) -> None:
             whole = suite.options.seconds + suite.options.warm
             commands = row["per_second"] * whole  # the syncs were counted over all of it
             take("tinyraft, local", {**row, "syncs_per_command": round(max(took) / commands, 4)})
-            if pysyncobj is not None:
-                take("pysyncobj, local", pysyncobj.local(**how))
             take("ceiling, remote", ceiling.remote(**how))
             take("tinyraft, remote", callers.ask("load", **how))
             if etcd is not None:
                 take("etcd, remote", etcd.remote(**how))
             take("gRPC echo", ceiling.echo(**how))
+        with suite.pysyncobj() as other:
+            for count in suite.options.threads if other is not None else ():
+                keep(suite, round_, count, "pysyncobj, local", other.local(**suite.how(count)))
     measure_pipeline(suite)
 
 
@@ -57,5 +58,6 @@ def measure_pipeline(suite: Suite) -> None:
     for name in ("submit", "apply_many"):
         if name not in rows:
             suite.note(f"Caller has no {name} yet: it was not measured")
-    if suite.pysyncobj is not None:
-        suite.take(PART, "pysyncobj, asynchronous", 0, suite.pysyncobj.pipeline(**how))
+    with suite.pysyncobj() as other:
+        if other is not None:
+            suite.take(PART, "pysyncobj, asynchronous", 0, other.pipeline(**how))
