@@ -1,11 +1,13 @@
 """When the next batch may begin: who was just answered is likely to be back at once.
 
 Law: delays, and decides nothing else; nobody is held longer than `MOST_SECONDS`, or than twice as
-long as the batch before took. Callers that wait for their answers fall into two halves by themselves, one whose batch
-is under way and one that comes back meanwhile, and each half pays for a batch of its own: a sync, a
-message to every peer, some forty wake-ups. Holding the second half until the first is back makes one
-batch of both (`docs/performance.md` has the figures). Where they don't come back, that is noticed,
-and tried again more and more seldom.
+long as the batch before took.
+
+Callers that wait for their answers fall into two halves by themselves, one whose batch is under way
+and one that comes back meanwhile, and each half pays for a batch of its own: a sync, a message to
+every peer, some forty wake-ups. Holding the second half until the first is back makes one batch of
+both (`docs/performance.md` has the figures). Where they don't come back, that is noticed, and tried
+again more and more seldom.
 """
 
 from __future__ import annotations
