@@ -65,10 +65,10 @@ def test_an_old_leader_that_confirms_itself_is_seen(monkeypatch):
     """While a cut-off leader has not noticed and another has written, somebody reads there."""
     calm = {"latency": 0.001, "sync_seconds": 0.001, "think_seconds": 0.01, "max_pending": 1000}
     room = {"snapshot_entries": 10**6, "memory_bytes": 1 << 20, "append_bytes": 2 << 20}
-    cuts = tuple(Fault(1.0 + 1.5 * k, "isolate", LEADER, 1.0, 0.9) for k in range(3))
+    cuts = tuple(Fault(1.0 + 1.5 * k, "isolate", LEADER, 1.0, 0.9) for k in range(6))
     stories = [
-        replace(draw(seed), members=3, clients=4, seconds=6.0, faults=cuts, **calm, **room)
-        for seed in range(80)  # it shows in one of thirty
+        replace(draw(seed), members=3, clients=4, seconds=11.0, faults=cuts, **calm, **room)
+        for seed in range(40)  # it shows in one of five
     ]
     assert "" == play(stories[0]).failure
     confirms_itself(monkeypatch)
