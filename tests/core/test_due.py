@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from tests.node.cores import configuration
+from tests.node.cores import configuration, sync
 from tinyraft.core.effects import HardState, Synced
 from tinyraft.core.entry import EntryKind, NodeId, make_entry
 from tinyraft.core.messages import Heartbeat, HeartbeatReply, PreVoteReply, VoteReply
@@ -27,14 +27,6 @@ def core() -> Raft:
         entries=[make_entry(index=1, term=1, kind=EntryKind.CONFIGURATION, command=command)],
         random=Random(7),
     )
-
-
-def sync(core: Raft) -> None:
-    """Let the disk finish at once."""
-    write = core.take().write
-    if write is not None:
-        core.synced(Synced(write.mark))
-        core.take()
 
 
 def elect(core: Raft) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from tests.cluster import DEADLINE, LocalCluster, until
 from tinyraft.errors import NodeRemoved, NoQuorum, ReadFailed, TinyraftError
-from tinyraft.transport.query_streams import LONGEST_RESULT, RESULTS_BYTES, answers
+from tinyraft.transport.packing import ANSWER_BYTES
+from tinyraft.transport.query_streams import LONGEST_RESULT, answers
 from tinyraft.transport.statuses import from_result
 from tinyraft.wire import raft_pb2 as pb
 from tinyraft.wire.raft_pb2_grpc import RaftServiceV1Stub
@@ -109,8 +110,8 @@ def test_long_results_are_sent_apart_and_longer_ones_not_at_all() -> None:
     """A caller asks alone for what no message of a stream can hold."""
     gate = PlayedGate()
     gate.does = lambda request: b"r" * int(request)
-    found = ask(gate, *[b"%d" % RESULTS_BYTES] * 20, b"%d" % LONGEST_RESULT, b"%d" % (9 << 20))
-    assert {RESULTS_BYTES} == {len(found[number].result) for number in range(20)}
+    found = ask(gate, *[b"%d" % ANSWER_BYTES] * 20, b"%d" % LONGEST_RESULT, b"%d" % (9 << 20))
+    assert {ANSWER_BYTES} == {len(found[number].result) for number in range(20)}
     assert (LONGEST_RESULT, False) == (len(found[20].result), found[20].too_long)
     assert (b"", True) == (found[21].result, found[21].too_long)
 

@@ -8,7 +8,8 @@ A protobuf message costs Python ten times what an element of a list of numbers o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol, TypeVar
 
 from tinyraft.core.entry import Index, Stamp, Term, session_stamp
 from tinyraft.transport.hosting import Outcome
@@ -17,6 +18,16 @@ from tinyraft.wire import raft_pb2 as pb
 
 ANSWER_BYTES = 1 << 20  # of results in one message, unless one is longer
 
+
+class HasResult(Protocol):
+    """Whatever may be long."""
+
+    @property
+    def result(self) -> bytes | None:
+        """What the module answered."""
+
+
+T = TypeVar("T", bound=HasResult)
 Applied = tuple[int, bytes | None, Index, Term, tuple[int, int, int]]
 
 
@@ -70,14 +81,16 @@ def unpack_answers(packed: pb.PackedAnswers) -> Iterator[Applied]:
     return zip(packed.ids, results, packed.indexes, packed.terms, stages, strict=False)
 
 
-def in_parts(outcomes: Sequence[Outcome]) -> Iterator[Sequence[Outcome]]:
+def in_parts(outcomes: Iterable[T]) -> Iterator[list[T]]:
     """Share *outcomes* out, so that many long results don't burst one message."""
-    start = size = 0
-    for at, outcome in enumerate(outcomes):
+    part: list[T] = []
+    size = 0
+    for outcome in outcomes:
         length = len(outcome.result or b"")
-        if at > start and size + length > ANSWER_BYTES:
-            yield outcomes[start:at]
-            start, size = at, 0
+        if part and size + length > ANSWER_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(outcome)
         size += length
-    if start < len(outcomes):
-        yield outcomes[start:]
+    if part:
+        yield part

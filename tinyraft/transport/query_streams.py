@@ -15,10 +15,10 @@ import grpc
 from tinyraft.errors import NoQuorum, TinyraftError
 from tinyraft.transport.envelope import Malformed
 from tinyraft.transport.hosting import UNTIMED_SECONDS, Admission, Context, Gate, refuse
+from tinyraft.transport.packing import in_parts
 from tinyraft.transport.statuses import to_result_fields
 from tinyraft.wire import raft_pb2 as pb
 
-RESULTS_BYTES = 1 << 20  # in one message, unless one is longer
 LONGEST_RESULT = 7 << 20  # below the shortest limit of any caller
 
 
@@ -100,7 +100,8 @@ def answer(
         except TinyraftError as error:
             yield refused(queries, error)
             return
-        yield from in_messages(map(encode, queries, found, [index] * len(found)))
+        for part in in_parts(map(encode, queries, found, [index] * len(found))):
+            yield pb.QueryStreamResponse(results=part)
         passed = (monotonic() - came_at) * 1000
         rest = queries[len(found) :]
         queries = [one for one in rest if one.timeout_ms > passed]
@@ -126,17 +127,3 @@ def encode(query: pb.StreamedQuery, found: bytes | TinyraftError, index: int) ->
     if len(found) > LONGEST_RESULT:
         return pb.StreamedResult(id=query.id, index=index, too_long=True)
     return pb.StreamedResult(id=query.id, index=index, result=found)
-
-
-def in_messages(results: Iterable[pb.StreamedResult]) -> Iterator[pb.QueryStreamResponse]:
-    """Share *results* out, so that many long ones don't burst one message."""
-    part: list[pb.StreamedResult] = []
-    size = 0
-    for result in results:
-        if part and size + len(result.result) > RESULTS_BYTES:
-            yield pb.QueryStreamResponse(results=part)
-            part, size = [], 0
-        part.append(result)
-        size += len(result.result)
-    if part:
-        yield pb.QueryStreamResponse(results=part)
