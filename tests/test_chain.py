@@ -47,6 +47,27 @@ def test_who_leaves_is_woken_by_nobody() -> None:
     assert (False, True, False) == (first.locked(), gone.locked(), last.locked())
 
 
+def test_an_interrupt_between_two_steps_keeps_nobody_asleep(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ctrl-C comes while the first passes it on."""
+    chain = Chain()
+    first, second = (place_in(chain) for _ in range(2))
+    chain.open()
+    times = iter([KeyboardInterrupt, 1.0, 1.0])
+
+    def interrupted() -> float:
+        time = next(times)
+        if not isinstance(time, float):
+            raise time
+        return time
+
+    monkeypatch.setattr(chain_module, "monotonic", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        chain.pass_on()
+    assert (False, False) == (first.locked(), second.locked())
+
+
 def test_an_empty_chain_ends_at_once() -> None:
     """Unless somebody has taken that over."""
     ends: list[str] = []

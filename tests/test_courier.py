@@ -31,6 +31,7 @@ from tinyraft.errors import (
     SessionExpired,
     TinyraftError,
 )
+from tinyraft.session import Session
 from tinyraft.transport.channels import Channels
 from tinyraft.transport.commands import Answered
 from tinyraft.transport.slots import Slot
@@ -127,7 +128,7 @@ class Bench:
 
     def outcome(self, slot: Slot) -> TinyraftError | None:
         """Wait for the end."""
-        self.courier.wait(slot)
+        self.courier._wait(slot)
         return slot.error
 
 
@@ -199,9 +200,11 @@ def test_a_courier_that_comes_late_does_not_undo_the_end(bench: Bench) -> None:
     slot, _ = bench.start(timeout=0.3)
     bench.keep_busy()
     bench.lane.answer(slot, NotLeader("no"))
-    bench.courier.wait(slot)
+    bench.courier._wait(slot)
     bench.lane.gate.set()
-    until(lambda: not bench.courier._behind, what="the courier has looked at everything")
+    behind, _ = bench.start()
+    bench.lane.answer(behind, NotLeader("no"))
+    assert behind is bench.lane.next()[0]  # the courier has looked at everything before
     assert isinstance(slot.error, NotApplied)
 
 
@@ -419,10 +422,29 @@ def test_who_is_interrupted_leaves_nothing_behind(bench: Bench) -> None:
         def release(self) -> None:
             """Nothing."""
 
-    slot, _ = bench.start()
+    slot = Slot(b"word", deadline=monotonic() + DEADLINE)
     slot.done = Interrupted()  # type: ignore[assignment]
     with pytest.raises(KeyboardInterrupt):
-        bench.courier.wait(slot)
+        bench.courier.deliver(slot)
+    assert not bench.courier._open
+
+
+def test_an_interrupt_leaves_no_number_open(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the session would be full one day, for good."""
+    slot, _ = bench.start()
+    session, begin = slot.session, Session.begin
+    bench.lane.answer(slot)
+
+    def interrupted(session: Session) -> int:
+        begin(session)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "begin", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            bench.courier.deliver(Slot(b"word", deadline=monotonic() + DEADLINE))
+    assert session is not None
+    assert not session._open
     assert not bench.courier._open
 
 
@@ -440,17 +462,21 @@ def test_a_callback_may_close_its_caller(bench: Bench) -> None:
 
 def test_who_was_answered_together_is_woken_one_by_one(bench: Bench) -> None:
     """Each wakes the next; who waits for many, or gave up meanwhile, keeps nobody asleep."""
-    slots = [bench.start()[0] for _ in range(6)]
-    many = [bench.start(is_one_of_many=True)[0] for _ in range(2)]
-    late = bench.start()[0]  # is answered behind the others
-    everybody = [*slots[:3], *many, *slots[3:]]
-    wait, wait_for_all = bench.courier.wait, bench.courier.wait_for_all
-    threads = [Thread(target=wait, args=(slot,), daemon=True) for slot in slots[1:]]
-    of_many = Thread(target=wait_for_all, args=([late, *many],), daemon=True)
+    first = bench.start()[0]
+    slots = [Slot(b"word", deadline=monotonic() + DEADLINE) for _ in range(5)]
+    late, *many = (
+        Slot(b"word", deadline=monotonic() + DEADLINE, is_one_of_many=True) for _ in range(3)
+    )
+    deliver, deliver_all = bench.courier.deliver, bench.courier.deliver_all
+    threads = [Thread(target=deliver, args=(slot,), daemon=True) for slot in slots]
+    of_many = Thread(target=deliver_all, args=([late, *many],), daemon=True)
     for thread in (*threads, of_many):
         thread.start()
+    assert {*slots, late, *many} == {bench.lane.next()[0] for _ in range(8)}
+    everybody = [first, *slots[:2], *many, *slots[2:]]
     bench.lane.answer_all(everybody)
-    wait(slots[0])  # whose thread comes late: it passes on all the same
+    bench.courier._wait(first)  # comes late: it passes on all the same
+    first.pass_on()
     until(lambda: not any(thread.is_alive() for thread in threads), what="all are awake")
     bench.lane.answer(late)
     of_many.join(DEADLINE)
@@ -460,7 +486,7 @@ def test_who_was_answered_together_is_woken_one_by_one(bench: Bench) -> None:
 
 def test_an_interrupt_breaks_no_chain(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C meets the thread that should wake the next one."""
-    first, second = bench.start()[0], bench.start()[0]
+    first, second = Slot(b"word", deadline=monotonic() + DEADLINE), bench.start()[0]
 
     def interrupted(slot: Slot) -> None:
         bench.lane.answer_all([first, second])
@@ -469,6 +495,6 @@ def test_an_interrupt_breaks_no_chain(bench: Bench, monkeypatch: pytest.MonkeyPa
     with monkeypatch.context() as patch:
         patch.setattr(bench.courier, "_wait", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            bench.courier.wait(first)
+            bench.courier.deliver(first)
     assert second.done.acquire(timeout=DEADLINE)
     assert (None, None) == (first.error, second.error)

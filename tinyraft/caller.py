@@ -25,7 +25,7 @@ from tinyraft.errors import (
 )
 from tinyraft.submission import Submission
 from tinyraft.transport.channels import Channels
-from tinyraft.transport.guard import OwnerProcess
+from tinyraft.transport.guard import OwnerProcess, undivided
 from tinyraft.transport.options import caller_options
 from tinyraft.transport.queries import Queries
 from tinyraft.transport.slots import Slot, refuse_callback
@@ -120,8 +120,7 @@ class Caller:
         refuse_callback()
         slot = Slot(command, request_id=request_id, deadline=deadline_in(timeout))
         self._check(slot)
-        self._courier.start(slot)
-        self._courier.wait(slot)
+        self._courier.deliver(slot)
         if slot.error is not None:
             raise slot.error
         return slot.result
@@ -182,8 +181,7 @@ class Caller:
         slots = [Slot(command, deadline=deadline, is_one_of_many=True) for command in commands]
         for slot in slots:
             self._check_size(slot)
-        self._courier.start_all(slots)
-        self._courier.wait_for_all(slots)
+        self._courier.deliver_all(slots)
         for slot in slots:
             if slot.error is not None:
                 raise slot.error
@@ -240,6 +238,7 @@ class Caller:
         self._owner.check()
         if consistency not in ("linearizable", "stale"):
             raise ReadFailed(f"consistency={consistency!r} is neither 'linearizable' nor 'stale'")
+        self._courier.begin()
         deadline = monotonic() + timeout
         min_index = self._courier.last_index
         last: Exception | None = None
@@ -269,8 +268,14 @@ class Caller:
     # --- the end ------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Break off everything; whoever waits gets `MaybeApplied` or `NotStarted`. Idempotent."""
+        """Break off everything; whoever waits gets `MaybeApplied` or `NotStarted`. Idempotent.
+
+        Ctrl-C ends the waiting, not the closing: the program ends behind it.
+        """
         self._owner.check()
+        undivided(self._close, name="tinyraft-caller-closing")
+
+    def _close(self) -> None:
         self._courier.close()
         self._queries.close()
 

@@ -8,6 +8,9 @@ taken, and is scheduled again. One after the other each is scheduled once, which
 reference machine took 12 instead of 20 µs of processor time a thread. Beside a thread that computes
 each step would cost a switch interval, so a chain that is late wakes all who are left at once.
 
+Ctrl-C may come between any two steps and lose one: who was just taken out of the line, or the word
+at the end. So whoever waits for either looks for himself now and then.
+
 Whoever finds nobody left to wake says so: that is the moment to begin what the next of them, many
 of whom are these same threads, will share.
 """
@@ -77,6 +80,13 @@ class Chain:
 
     def pass_on(self) -> None:
         """Wake the next one, or all when it has taken long to come here; for who was woken."""
+        try:
+            self._pass_on()
+        except BaseException:  # Ctrl-C
+            self._pass_on()
+            raise
+
+    def _pass_on(self) -> None:
         is_late = monotonic() - self._woke_at > LATE_SECONDS
         while self.wake():
             if not is_late:

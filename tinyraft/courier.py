@@ -42,7 +42,7 @@ from tinyraft.route import Retry, Route
 from tinyraft.session import Session
 from tinyraft.transport.channels import Channels
 from tinyraft.transport.commands import Answer, Answered, CommandStream
-from tinyraft.transport.guard import Guard
+from tinyraft.transport.guard import Guard, undivided
 from tinyraft.transport.slots import HERE, Slot
 
 LOOK_AGAIN_SECONDS = 1.0  # a thread that waits has the courier look whether its node is silent
@@ -98,7 +98,7 @@ class Courier:
         self._open: dict[Slot, None] = {}
         self._bytes = 0
         self._blocked = 0  # threads that wait for room
-        self._behind = 0  # slots that the courier's thread has to send
+        self._behind: set[Slot] = set()  # what the courier's thread has to send
         self._lane: CommandStream | None = None
         self._session: Session | None = None
         self._deadlines: list[tuple[float, int, Slot]] = []  # a heap: of those without a thread
@@ -121,6 +121,30 @@ class Courier:
 
     # --- the caller's thread --------------------------------------------------------------------
 
+    def begin(self) -> None:
+        """Start the courier's own threads, unless they run; they notice the program's end, too.
+
+        Raises:
+            NotStarted: The caller was closed.
+        """
+        if self._guard is None:
+            undivided(self._begin, name="tinyraft-caller-beginning")
+
+    def deliver(self, slot: Slot) -> None:
+        """Send *slot* and block until it is over: its deadline ends it, too, and an interrupt.
+
+        Raises:
+            Overloaded: As `start` does.
+            NotStarted: Likewise.
+        """
+        try:
+            self.start(slot)
+            self._wait(slot)
+        finally:
+            if not slot.is_over:
+                self._give_up(slot)  # Ctrl-C, at whatever line: nobody waits for it any more
+            slot.pass_on()
+
     def start(self, slot: Slot) -> None:
         """Send *slot* as soon as that can be done; blocks only while too much is under way.
 
@@ -128,10 +152,8 @@ class Courier:
             Overloaded: There was no room until the deadline.
             NotStarted: The caller was closed.
         """
+        self.begin()
         with self._lock:
-            self.refuse_closed()
-            if self._thread is None:
-                self._begin()
             self._admit(slot)
             lane = self._usable_lane()
             session = self._session
@@ -140,7 +162,7 @@ class Courier:
             if is_direct:
                 self._assign(slot, lane)
             else:
-                self._behind += 1
+                self._behind.add(slot)
             if slot.on_done is not None:
                 self._watch(slot, float("inf") if slot.deadline is None else slot.deadline)
         if is_direct:
@@ -149,18 +171,18 @@ class Courier:
         else:
             self._queue.put(slot)
 
-    def start_all(self, slots: Sequence[Slot]) -> None:
-        """Send *slots*, in order; who finds no room, or comes behind the end, is over at once."""
-        for slot in slots:
-            try:
-                self.start(slot)
-            except (NotApplied, NotStarted) as error:
-                slot.error, slot.is_over = error, True
-                slot.tell()
+    def deliver_all(self, slots: Sequence[Slot]) -> None:
+        """Send *slots*, in order, and block until all are over, as `deliver` does for one.
 
-    def wait_for_all(self, slots: Sequence[Slot]) -> None:
-        """Block until all are over, as `wait` does for one."""
+        Who finds no room, or comes behind the end, is over at once.
+        """
         try:
+            for slot in slots:
+                try:
+                    self.start(slot)
+                except (NotApplied, NotStarted) as error:
+                    slot.error, slot.is_over = error, True
+                    slot.tell()
             for slot in slots:
                 self._wait(slot)
         finally:
@@ -185,8 +207,10 @@ class Courier:
                     " and none of them ended in time"
                 )
             self._blocked += 1
-            self._changed.wait(left if left is None else min(left, LONGEST_BLOCK))
-            self._blocked -= 1
+            try:
+                self._changed.wait(left if left is None else min(left, LONGEST_BLOCK))
+            finally:
+                self._blocked -= 1
         self._open[slot] = None
         self._bytes += size
 
@@ -202,8 +226,10 @@ class Courier:
         if slot.session is not session and not slot.is_in_doubt and not slot.opens_session:
             if slot.session is not None:
                 slot.session.settle(slot.sequence)
-            slot.session = session
-            slot.sequence = session.begin() if session is not None else 0
+            slot.session, slot.sequence = session, 0
+            if session is not None:
+                slot.sequence = session.next_number  # known before it is waited for: Ctrl-C
+                session.begin()
         slot.lane, slot.was_written = lane, False
 
     def _watch(self, slot: Slot, deadline: float) -> None:
@@ -212,20 +238,16 @@ class Courier:
         heappush(self._deadlines, (deadline, next(self._numbers), slot))
 
     def _begin(self) -> None:
-        thread = Loop("tinyraft-caller-courier", self._run, died=self._died)
-        thread.start()
-        self._thread = thread
-        self._guard = Guard("tinyraft-caller-guard", self.close)
-        self._guard.start()
-
-    def wait(self, slot: Slot) -> None:
-        """Block until *slot* is over: its own deadline ends it, too, and an interrupt."""
-        try:
-            self._wait(slot)
-        finally:
-            if not slot.is_over:
-                self._give_up(slot)  # Ctrl-C: nobody waits for it any more
-            slot.pass_on()
+        with self._lock:
+            self.refuse_closed()
+            if self._thread is None:
+                thread = Loop("tinyraft-caller-courier", self._run, died=self._died)
+                thread.start()
+                self._thread = thread
+            if self._guard is None:
+                guard = Guard("tinyraft-caller-guard", self.close)
+                guard.start()
+                self._guard = guard
 
     def _wait(self, slot: Slot) -> None:
         while True:
@@ -235,7 +257,7 @@ class Courier:
             patience = LOOK_AGAIN_SECONDS
             if left is not None and not slot.is_over:
                 patience = min(patience, left)
-            if slot.done.acquire(timeout=max(0.0, patience)):
+            if slot.done.acquire(timeout=max(0.0, patience)) or slot.is_over:
                 return
             self._queue.put(None)  # is its node silent?
 
@@ -270,8 +292,10 @@ class Courier:
     def _end(self, slot: Slot) -> None:
         """Mark it as over; under the lock."""
         slot.is_over = True
-        self._open.pop(slot, None)
-        self._bytes -= len(slot.command)
+        self._behind.discard(slot)
+        if slot in self._open:
+            del self._open[slot]
+            self._bytes -= len(slot.command)
         if slot.session is not None:
             slot.session.settle(slot.sequence)
         if self._blocked:
@@ -298,7 +322,7 @@ class Courier:
                 slot.index, slot.term = answer.index, answer.term
                 if not (is_last or slot.opens_session):
                     slot.lane = None
-                    self._behind += 1
+                    self._behind.add(slot)
                     again.append(slot)
                     continue
                 self.last_index = max(self.last_index, answer.index)
@@ -399,7 +423,6 @@ class Courier:
     def _fail(self, slot: Slot, error: TinyraftError) -> None:
         """End *slot*; what one sending may have done, no later refusal undoes."""
         with self._lock:
-            self._behind -= 1
             if slot.is_over:
                 return
             if slot.is_in_doubt and not isinstance(error, MaybeApplied | ModuleFailed):
@@ -422,9 +445,7 @@ class Courier:
         """End what is out of time, forget what is over, and take back what a silent node has."""
         self._end_due()
         with self._lock:
-            alive = deque(slot for slot in self._waiting if not slot.is_over)
-            self._behind -= len(self._waiting) - len(alive)
-            self._waiting = alive
+            self._waiting = deque(slot for slot in self._waiting if not slot.is_over)
             lane = self._lane
         if lane is not None and not lane.is_usable:
             self._leave_silent(lane)
@@ -529,7 +550,8 @@ class Courier:
         for slot in sent:
             lane.send(slot)
         with self._lock:
-            self._behind -= len(waiting)
+            # Who was refused meanwhile is on the way back to this thread.
+            self._behind.difference_update([slot for slot in sent if slot.lane is lane])
 
     def _pause(self) -> None:
         """Wait a little."""

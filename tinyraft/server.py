@@ -41,7 +41,7 @@ from tinyraft.node.observers import KnownLeader, Mandate, Observer
 from tinyraft.storage.disk import RealDisk
 from tinyraft.storage.export import copy_out
 from tinyraft.submission import Submission
-from tinyraft.transport.guard import Guard, OwnerProcess
+from tinyraft.transport.guard import Guard, OwnerProcess, undivided
 from tinyraft.transport.members import add, id_of
 from tinyraft.transport.options import check_bind, server_options
 from tinyraft.transport.pools import Pools
@@ -517,9 +517,13 @@ class Server:
         """Hand leadership over, answer who waits, and free the port, the threads and the lock.
 
         Idempotent, and bounded by *timeout* seconds plus a little. Commands that are not answered
-        by then get `ServerStopped`. Safe from any thread except the module's callbacks.
+        by then get `ServerStopped`. Safe from any thread except the module's callbacks. Ctrl-C ends
+        the waiting, not the shutdown: the program ends behind it.
         """
         self._owner.check()
+        undivided(lambda: self._shutdown(timeout), name="tinyraft-shutdown")
+
+    def _shutdown(self, timeout: float) -> None:
         with self._lock:
             running, self._running = self._running, None
         if running is None:

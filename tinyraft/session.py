@@ -23,6 +23,11 @@ class Session:
         self._floor = 1
         self._open: set[int] = set()
 
+    @property
+    def next_number(self) -> int:
+        """What `begin` will give."""
+        return self._next
+
     def begin(self) -> int:
         """Take a number for a command that is sent now."""
         with self._lock:

@@ -53,12 +53,17 @@ def silent_address() -> str:
     return f"127.0.0.1:{silent.getsockname()[1]}"
 
 
+def asking(caller: tinyraft.Caller):
+    return lambda request, timeout: caller.query(request, timeout=timeout or 1e6)
+
+
 SITUATIONS = {
     "alone": lambda: node(listen_address="127.0.0.1:0", bootstrap=True),
     "hosted": hosted,
     "no quorum": lambda: node(listen_address="127.0.0.1:0"),
     "joining": lambda: node(listen_address="127.0.0.1:0", join=(silent_address(),)),
     "caller": lambda: [tinyraft.Caller(silent_address()).apply] * THREADS,
+    "caller that asks": lambda: [asking(tinyraft.Caller(silent_address()))] * THREADS,
     "caller of nobody": lambda: [tinyraft.Caller("127.0.0.1:1").apply] * THREADS,
 }
 

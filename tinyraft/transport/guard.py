@@ -1,15 +1,19 @@
-"""What a program forgets: to shut down before it ends, and to start after it forks.
+"""What a program forgets: to shut down before it ends, to start after it forks; and Ctrl-C.
 
 Law: nobody needs to help. A `Guard` waits for the main thread's end, which comes before everything
 that the interpreter does at exit (`atexit` is too late: it runs after all threads were joined). An
-`OwnerProcess` notices that a fork took the object along and left its threads behind.
+`OwnerProcess` notices that a fork took the object along and left its threads behind. Ctrl-C comes
+to the main thread alone, in the middle of whatever that does, so what must not be left half done
+is done in another: `undivided`.
 """
 
 from __future__ import annotations
 
+import _thread
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from tinyraft.errors import ForkedProcess
 
@@ -29,7 +33,9 @@ class Guard:
     def __init__(self, name: str, on_exit: Callable[[], object]) -> None:
         """Start nothing yet; the thread will be called *name*."""
         self._on_exit = on_exit
-        self._cancelled = threading.Event()
+        # No `Event`: that has steps between which Ctrl-C would leave it locked.
+        self._cancelled = threading.Lock()
+        self._cancelled.acquire()
         # Not a daemon: the interpreter waits for it, which is its whole point.
         self._thread = threading.Thread(target=self._watch, name=name, daemon=False)
 
@@ -39,7 +45,8 @@ class Guard:
 
     def cancel(self) -> None:
         """Stop watching: the object was shut down. Does not wait; may be called at any time."""
-        self._cancelled.set()
+        with suppress(RuntimeError):  # it was
+            self._cancelled.release()
 
     def join(self, timeout: float) -> bool:
         """Wait up to *timeout* seconds for the thread to end, and tell whether it has.
@@ -54,10 +61,46 @@ class Guard:
     def _watch(self) -> None:
         """Wait for whichever comes first."""
         main = threading.main_thread()
-        while not self._cancelled.wait(LOOK_SECONDS):
+        while not self._cancelled.acquire(timeout=LOOK_SECONDS):
             if not main.is_alive():
                 self._on_exit()
                 return
+
+
+def undivided(work: Callable[[], object], *, name: str) -> None:
+    """Run *work* in a thread of its own, *name*, and wait for it; Ctrl-C ends the waiting alone.
+
+    The program's end waits for that thread. Raises what *work* raises.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        work()
+        return
+    failure: list[BaseException] = []
+    is_done = threading.Lock()
+    is_done.acquire()
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001  # raised by who waits
+            failure.append(error)
+        finally:
+            is_done.release()
+
+    def begin() -> None:
+        try:
+            threading.Thread(target=run, name=name, daemon=False).start()
+        except RuntimeError:  # the system has no thread for it
+            run()
+
+    # To start a `Thread` is to wait for it, in steps written in Python: not here.
+    try:
+        _thread.start_new_thread(begin, ())
+    except RuntimeError:  # likewise, or it is the interpreter's end
+        run()
+    is_done.acquire()
+    if failure:
+        raise failure[0]
 
 
 class OwnerProcess:

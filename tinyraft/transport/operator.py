@@ -12,6 +12,7 @@ from time import monotonic
 from typing import TypeVar
 
 import grpc
+from grpc.experimental import ChannelOptions
 
 from tinyraft.core.configuration import Change
 from tinyraft.core.entry import Index
@@ -117,8 +118,11 @@ class Operator:
             Unreachable: Nobody answered.
             TinyraftError: Why it could not; also while the pieces are taken.
         """
+        # The pieces come in this thread, as unary answers do: with one of gRPC's in between, Ctrl-C
+        # can leave a call that nobody ends, for which a channel's close waits for ever.
+        options = [*caller_options(), (ChannelOptions.SingleThreadedUnaryStream, 1)]
         for address in self._addresses:
-            with grpc.insecure_channel(address, options=caller_options()) as channel:
+            with grpc.insecure_channel(address, options=options) as channel:
                 if is_there(channel, timeout=min(timeout, LOOK_SECONDS)):
                     yield exported(channel, timeout=timeout)
                     return

@@ -21,6 +21,7 @@ from tinyraft.chain import Chain, nothing
 from tinyraft.core.entry import Index
 from tinyraft.errors import ApplyTimeout, ConnectionLost, NotStarted, TinyraftError
 from tinyraft.transport.channels import Channels
+from tinyraft.transport.guard import undivided
 from tinyraft.transport.remote import query as ask_alone
 from tinyraft.transport.statuses import from_result, from_rpc_error
 from tinyraft.wire import raft_pb2 as pb
@@ -30,6 +31,7 @@ BATCH_BYTES = 2 << 20
 LONGEST_REQUEST = 1 << 20  # goes with others; a longer one goes alone
 IDLE_SECONDS = 60.0
 JOIN_SECONDS = 1.0
+LOOK_SECONDS = 0.5  # between two looks at what nobody said (see `chain`)
 
 
 class Query:
@@ -57,7 +59,8 @@ class QueryStream:
         self.address = address
         self.is_over = False
         self.is_unknown = False  # a node of before there were such streams
-        self._lock = Lock()  # guards is_over, _pending, and chain and has_left of every query; leaf
+        # guards is_over, _pending, and chain and has_left of every query; leaf
+        self._lock = Lock()
         self._queue: SimpleQueue[Query | None] = SimpleQueue()
         self._pending: dict[int, Query] = {}  # the batch under way
         self._may_send = Lock()  # held while there is one
@@ -95,15 +98,18 @@ class QueryStream:
             self._queue.put(query)
             if self.is_over:
                 self._abandon()
-            is_woken = query.place.acquire(timeout=max(0.0, query.deadline - monotonic()))
+            while not query.place.acquire(timeout=self._patience(query)):
+                if query.chain is not None or monotonic() >= query.deadline:
+                    return self._leave(query)
         except BaseException:
             self._leave(query)
             raise
-        if not is_woken:
-            return self._leave(query)
         assert query.chain is not None, "it was woken"
         query.chain.pass_on()
         return True
+
+    def _patience(self, query: Query) -> float:
+        return max(0.0, min(LOOK_SECONDS, query.deadline - monotonic()))
 
     def _leave(self, query: Query) -> bool:
         """Wait no more to be woken; tell whether the answer is there all the same."""
@@ -127,7 +133,7 @@ class QueryStream:
                 if self._end_idle():
                     return
                 continue
-            self._may_send.acquire()  # and meanwhile more may come
+            self._wait_for_batch()  # and meanwhile more may come
             batch = self._take(first)
             if batch is None:
                 return
@@ -135,6 +141,13 @@ class QueryStream:
                 yield pb.QueryStreamRequest(queries=batch)
             else:
                 self._let_send()
+
+    def _wait_for_batch(self) -> None:
+        """Wait until the batch under way is over, and who asked is awake (who may not say so)."""
+        while not self._may_send.acquire(timeout=LOOK_SECONDS):
+            with self._lock:
+                if not self._pending:
+                    return
 
     def _take(self, first: Query | None) -> list[pb.StreamedQuery] | None:
         """Take what is queued; None when the stream is over."""
@@ -304,15 +317,19 @@ class Queries:
         stream = self._streams.get(place)
         if stream is not None and not stream.is_over:
             return stream
+        undivided(lambda: self._open(place), name="tinyraft-caller-opening")
+        return self._streams[place]
+
+    def _open(self, place: tuple[str, bool]) -> None:
+        address, _ = place
         channel = self._channels.to(address)
         with self._lock:
             stream = self._streams.get(place)
             if stream is None or stream.is_over:
                 try:
-                    stream = self._streams[place] = QueryStream(channel, address)
+                    self._streams[place] = QueryStream(channel, address)
                 except ValueError as error:  # grpc's word for a channel that was closed
                     raise NotStarted("this caller was closed; nothing was asked") from error
-            return stream
 
     def close(self) -> None:
         """Break off everything. The channels were closed before, so nothing new comes."""
