@@ -12,8 +12,6 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from heapq import heappop, heappush
-from itertools import count
 from queue import Empty, SimpleQueue
 from threading import Condition, Lock
 from time import monotonic
@@ -101,8 +99,7 @@ class Courier:
         self._behind: set[Slot] = set()  # what the courier's thread has to send
         self._lane: CommandStream | None = None
         self._session: Session | None = None
-        self._deadlines: list[tuple[float, int, Slot]] = []  # a heap: of those without a thread
-        self._numbers = count()
+        self._watches = False  # some are open that no thread waits for: the courier ends them
         self._is_closed = False
         self._why = "this caller was closed"
         self._thread: Loop | None = None
@@ -111,6 +108,7 @@ class Courier:
         self._ended: SimpleQueue[Slot] = SimpleQueue()  # at home; the thread tells their owners
         self._waiting: deque[Slot] = deque()  # the thread's own
         self._pauses = False  # likewise
+        self._look_at = 0.0  # likewise, at deadlines
 
     def live_at(self, make: Callable[..., Lane]) -> None:
         """Go the short way to the program's own node while that leads; before the first command.
@@ -163,8 +161,9 @@ class Courier:
                 self._assign(slot, lane)
             else:
                 self._behind.add(slot)
-            if slot.on_done is not None:
-                self._watch(slot, float("inf") if slot.deadline is None else slot.deadline)
+            if slot.on_done is not None and not self._watches:
+                self._watches = True
+                self._queue.put(None)  # from now on the courier looks at the clock
         if is_direct:
             assert lane is not None, "it is usable"
             lane.send(slot)
@@ -231,11 +230,6 @@ class Courier:
                 slot.sequence = session.next_number  # known before it is waited for: Ctrl-C
                 session.begin()
         slot.lane, slot.was_written = lane, False
-
-    def _watch(self, slot: Slot, deadline: float) -> None:
-        if not self._deadlines:
-            self._queue.put(None)  # from now on the courier looks at the clock
-        heappush(self._deadlines, (deadline, next(self._numbers), slot))
 
     def _begin(self) -> None:
         with self._lock:
@@ -384,7 +378,7 @@ class Courier:
     def _patience(self) -> float | None:
         if self._waiting:
             return 0.0
-        return LOOK_SECONDS if self._deadlines else None
+        return LOOK_SECONDS if self._watches else None
 
     def _take(self, slot: Slot) -> None:
         """Decide what follows from the last answer to *slot*, if there was one."""
@@ -453,15 +447,14 @@ class Courier:
     def _end_due(self) -> None:
         """End the futures that are out of time, and tell those that ended at home."""
         now = monotonic()
-        due: list[Slot] = []
-        with self._lock:
-            heap = self._deadlines
-            while heap and (heap[0][0] <= now or heap[0][2].is_over):
-                slot = heappop(heap)[2]
-                if not slot.is_over:
-                    due.append(slot)
-        for slot in due:
-            self._give_up(slot)
+        if self._watches and now >= self._look_at:
+            self._look_at = now + LOOK_SECONDS
+            with self._lock:
+                watched = [slot for slot in self._open if slot.on_done is not None]
+                self._watches = bool(watched)
+            for slot in watched:
+                if slot.deadline is not None and slot.deadline <= now:
+                    self._give_up(slot)
         self._tell_ended()
 
     def _tell_ended(self) -> None:
@@ -507,7 +500,6 @@ class Courier:
         if self._session is not None or not self._is_exactly_once:
             return True
         slot = Slot(b"", opens_session=True, on_done=self._opened)
-        slot.done.acquire()
         with self._lock:
             self._open[slot] = None
             self._assign(slot, lane)

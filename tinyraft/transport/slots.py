@@ -21,6 +21,7 @@ class Here(local):
 
 
 HERE = Here()
+NOBODY = Lock()  # where no thread waits for a future
 
 
 def refuse_callback() -> None:
@@ -101,8 +102,9 @@ class Slot:
         self.is_over = False
         self.why: TinyraftError | None = None  # it was sent again
         self.chain: Chain | None = None  # of those who were answered with it
-        self.done = Lock()
-        if on_done is None:
+        self.done = NOBODY
+        if on_done is None or opens_session:
+            self.done = Lock()
             self.done.acquire()
 
     def pass_on(self) -> None:
