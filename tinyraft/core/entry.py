@@ -194,19 +194,19 @@ def decode_entries(data: bytes) -> list[Entry]:
         MalformedEntry: A length, kind or flag is not ours, or bytes are left over.
     """
     entries: list[Entry] = []
-    start, end = 0, len(data)
+    start, end, shortest, read = 0, len(data), HEADER.size, HEADER.unpack_from
     while start < end:
-        if end - start < HEADER.size:
+        if end - start < shortest:
             raise MalformedEntry(f"{end - start} bytes at {start} are too few for an entry")
-        size, kind, flags, _version, index, term, _time = HEADER.unpack_from(data, start)
+        size, kind, flags, _, index, term, _ = read(data, start)
         stop = start + 4 + size
-        if size < HEADER.size - 4 or stop > end:
+        body = start + shortest
+        if stop < body or stop > end:
             raise MalformedEntry(f"the entry at {start} has a length of {size}")
         if kind not in KINDS:
             raise MalformedEntry(f"the entry at {start} is of the unknown kind {kind}")
         if not 0 < index < LIMIT or not 0 < term < LIMIT:
             raise MalformedEntry(f"the entry at {start} claims index {index}, term {term}")
-        body = start + HEADER.size
         if flags:
             body = after_options(data, body, stop, flags)
         entries.append(Entry(index, term, KINDS[kind], data[start:body], data[body:stop]))

@@ -161,12 +161,21 @@ class Sessions:
             return expired(f"the session of entry {index} was forgotten")
         self._sessions.move_to_end(index)
         if answered_below > session.floor:
-            session.floor = answered_below
-            for seen in [number for number in session.answers if number < answered_below]:
-                self._bytes -= session.answers.pop(seen).size
+            self._forget_below(answered_below, session)
         if sequence < session.floor:
             return expired(f"command {sequence} of session {index} is below {session.floor}")
         return session.answers.get(sequence)
+
+    def _forget_below(self, floor: int, session: Session) -> None:
+        answers: dict[int, Answer] = session.answers
+        seen: Iterable[int] = range(session.floor, floor)
+        if floor - session.floor > len(answers):  # a caller may leave out as many as it likes
+            seen = [number for number in answers if number < floor]
+        session.floor = floor
+        for number in seen:
+            answer = answers.pop(number, None)
+            if answer is not None:
+                self._bytes -= answer.size
 
     def remember(self, origin: Origin, command: bytes, answer: Answer) -> None:
         """Remember what became of a command that `find` did not find."""
@@ -177,6 +186,7 @@ class Sessions:
             self._requests[origin.request_id] = fingerprint(command), answer
             self._order.append(origin.request_id)
             self._request_bytes += answer.size
+            self._forget()
         self._remember_in_session(origin, answer)
 
     def _remember_in_session(self, origin: Origin, answer: Answer) -> None:
@@ -184,18 +194,12 @@ class Sessions:
         if session is not None:
             session.answers[origin.sequence] = answer
             self._bytes += answer.size
-        self._forget()
+            if self._bytes > self._limits.answer_bytes:
+                self._forget()
 
     def _forget(self) -> None:
         """Keep the bounds; who used its session last keeps that, and at least its last answer."""
         limits, sessions = self._limits, self._sessions
-        if (
-            self._bytes <= limits.answer_bytes
-            and len(sessions) <= limits.sessions
-            and self._request_bytes <= limits.request_bytes
-            and len(self._order) <= limits.request_ids
-        ):
-            return  # nearly always
         while len(sessions) > limits.sessions or (
             len(sessions) > 1 and self._bytes > limits.answer_bytes
         ):
