@@ -11,7 +11,6 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Condition, Lock
 from time import monotonic
@@ -41,6 +40,7 @@ from tinyraft.session import Session
 from tinyraft.transport.channels import Channels
 from tinyraft.transport.commands import Answer, Answered, CommandStream
 from tinyraft.transport.guard import Guard, undivided
+from tinyraft.transport.queues import take_all
 from tinyraft.transport.slots import HERE, Slot
 
 LOOK_AGAIN_SECONDS = 1.0  # a thread that waits has the courier look whether its node is silent
@@ -458,9 +458,8 @@ class Courier:
         self._tell_ended()
 
     def _tell_ended(self) -> None:
-        with suppress(Empty):
-            while True:
-                self._ended.get_nowait().tell()
+        for slot in take_all(self._ended):
+            slot.tell()
 
     def _wait_for(self, over: Callable[[float], bool], seconds: float) -> bool:
         """Wait for *over*, which itself waits so long as it is told; futures end in time."""

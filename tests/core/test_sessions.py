@@ -125,6 +125,21 @@ def test_answers_go_when_their_caller_has_seen_them() -> None:
     assert 4 == len(table.applied)
 
 
+@pytest.mark.parametrize("below", [4, 5, 9, 10**15])
+def test_a_caller_may_leave_numbers_out(below: int) -> None:
+    """As many as it likes: that costs nobody anything, and what it waits for stays."""
+    table = Table()
+    session = table.opened()
+    for number in (1, 2, 4, 5, 9):
+        table.apply(session, number)
+    last = below + 10
+    table.apply(session, last, below=below)
+    kept = [number for number in (4, 5, 9, last) if number >= below]
+    assert sorted(kept) == sorted(table._sessions[session].answers)
+    held = sum(answer.size for answer in table._sessions[session].answers.values())
+    assert held == table._bytes
+
+
 def test_the_session_used_longest_ago_is_forgotten_first() -> None:
     """And what it would have done again is refused (P88)."""
     table = Table(sessions=2)

@@ -267,12 +267,12 @@ def test_who_waits_for_others_is_appended_without_them(office: Office) -> None:
         office.acknowledged(first.index, by=peer)
     assert bell.take(), "rung although this disk has not synced what is committed"
     assert 0 == second.index, "the first one's caller may be back at once"
-    left = office.node._gathering.left(now=monotonic())
+    left = office.node.intake.gathering.left(now=monotonic())
     assert left is not None
     assert left <= MOST_SECONDS
     office.node.applier._impatient()
     assert (4, 2) == (second.index, second.term)
-    assert office.node._gathering.left(now=monotonic()) is None
+    assert office.node.intake.gathering.left(now=monotonic()) is None
 
 
 def test_who_comes_back_is_not_kept_waiting(office: Office) -> None:

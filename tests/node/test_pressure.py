@@ -93,7 +93,7 @@ def test_what_waits_for_a_slow_module_is_bounded(alone: Alone) -> None:
 
 def test_bytes_that_wait_for_a_slow_module_are_bounded(alone: Alone) -> None:
     """Few long commands are as much as many short ones."""
-    alone.node._backlog._max_bytes = 3000
+    alone.node.intake.backlog._max_bytes = 3000
     taken = hold_the_module(alone)
     taken += [propose_and_commit(alone, bytes(1000)) for _ in range(3)]
     assert "the module is 4 commands and 3004 bytes behind" in refused(alone, b"too much")
@@ -176,4 +176,4 @@ def test_without_a_quorum_nothing_piles_up(cluster: LocalCluster) -> None:
     until(lambda: not node.leads, what="it steps down")
     status = node.status()
     assert status.last_index - status.commit_index <= 20
-    assert (0, 0, 0) == (len(node.waiters), len(node.readers), len(node._inbox))
+    assert (0, 0, 0) == (len(node.waiters), len(node.readers), len(node.intake.inbox))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import Condition, Lock
 from time import monotonic
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeVar
 
 from tinyraft.core.configuration import Change, Configuration
 from tinyraft.core.effects import Effects, Held, InSnapshot, Notice, OnDisk, Synced
@@ -28,17 +28,14 @@ from tinyraft.errors import (
     ServerStopped,
     StorageError,
     StorageFailed,
-    StorageFull,
     TinyraftError,
 )
 from tinyraft.logs import Log
 from tinyraft.module import Module
 from tinyraft.node.applier import Applier
-from tinyraft.node.backlog import Backlog
 from tinyraft.node.clock import CLOCK, Clock
-from tinyraft.node.gathering import Gathering
-from tinyraft.node.inbox import Inbox
 from tinyraft.node.installer import Installer
+from tinyraft.node.intake import Intake
 from tinyraft.node.judge import CHECK_SECONDS, Judge
 from tinyraft.node.lanes import APPEND_BYTES
 from tinyraft.node.loop import Launch, Part, Running, in_thread
@@ -57,7 +54,6 @@ from tinyraft.storage.divergence import Divergence
 from tinyraft.storage.snapshots import Snapshots
 
 T = TypeVar("T")
-Refused: TypeAlias = tuple[list[Waiter], TinyraftError] | None
 WARNINGS = {
     "stepped_down",
     "log_cut",
@@ -114,25 +110,12 @@ class Node:
         self._lock = Lock()  # guards _raft and the order of what leaves it
         self._log = log
         self._on_failure = on_failure
-        self._stopping = False
-        self._has_left = False  # no longer waits for its successor to be known
         self._leader: tuple[Role, NodeId | None, Term] = (Role.FOLLOWER, None, 0)
         self._ready_at: tuple[Term, Index] = (0, 0)  # what its leader had committed
         self.observers = Observers(self.known_leader, node=raft.me, log=log, died=self.died)
         self._configuration: Configuration | None = raft.configuration
         self._news = Condition()  # guards nothing; leaf: told when role, leader or members change
         self._ticks_in_vain = 0
-        self._batch_is_open = False  # something is uncommitted: what is proposed waits
-        self._gathering = Gathering()
-        self._inbox = Inbox(
-            max_commands=raft.settings.max_pending_commands,
-            max_bytes=raft.settings.max_pending_bytes,
-        )
-        self._backlog = Backlog(
-            raft.me,
-            max_commands=raft.settings.max_pending_commands,
-            max_bytes=raft.settings.max_pending_bytes,
-        )
         self.sightings = Sightings(raft.me, news=lambda: self._ticker.ring())
         self.waiters = Waiters()
         self.readers = Readers(last_applied=lambda: self.applier.last_applied)
@@ -149,8 +132,8 @@ class Node:
             term=lambda: raft.term,
             clock=clock,
             rests_after=tick_seconds(election_timeout),
-            patience=lambda: self._gathering.left(now=clock.monotonic()),
-            impatient=self._wait_no_longer,
+            patience=lambda: self.intake.gathering.left(now=clock.monotonic()),
+            impatient=self._begin_batch,
         )
         self._slow_module = SlowModule(
             self.applier.stopwatch, seconds=election_timeout / 2, log=log, clock=clock
@@ -192,6 +175,9 @@ class Node:
         self.space = Space(
             room, provide=self.writer.look_for_room, changed=self._disk_is_full, log=log
         )
+        self.intake = Intake(
+            raft, waiters=self.waiters, applier=self.applier, space=self.space, clock=clock
+        )
         self._ticker = Ticker(
             self._tick,
             seconds=tick_seconds(election_timeout),
@@ -224,7 +210,7 @@ class Node:
                     raise self.failure
                 led = self._raft.leadership is not None
                 result = event(self._raft)
-                refused = self._propose_waiting(self._raft)
+                refused = self.intake.look(self._raft)
                 effects = self._raft.take()
                 notices = self._dispatch(effects, rings_writer=rings_writer)
                 has_left = led and self._raft.leadership is None
@@ -364,7 +350,7 @@ class Node:
             due = 1 if self._is_waited_for else raft.ticks_until_due()
             if self._waits_in_vain(raft, ticks):
                 forsaken.extend(self.waiters.pop_behind(raft.commit_index))
-            if self.failure is None and not self._stopping and not self.space.shortage:
+            if self.failure is None and not self.is_leaving and not self.space.shortage:
                 self._judge.look(raft)
             configuration, self._configuration = self._configuration, None
             if moved:
@@ -381,7 +367,7 @@ class Node:
     @property
     def _is_waited_for(self) -> bool:
         """Whether somebody has a command here that is not answered."""
-        return self._batch_is_open or len(self._inbox) > 0 or len(self.waiters) > 0
+        return self.intake.is_waited_for or len(self.waiters) > 0
 
     def _waits_in_vain(self, raft: Raft, ticks: int) -> bool:
         """Tell whether somebody has waited for long, on a node that leads no more.
@@ -425,7 +411,7 @@ class Node:
 
     def peer_lost(self, peer: NodeId, *, term: Term) -> None:
         """The stream of appends from *peer*, last of *term*, ended without a goodbye."""
-        if not self._stopping and self.failure is None:
+        if not self.is_leaving and self.failure is None:
             self.turn(lambda raft: raft.peer_lost(peer, term=term))
 
     def propose(self, commands: Sequence[bytes], waiters: Sequence[Waiter]) -> None:
@@ -437,91 +423,28 @@ class Node:
             ReentrantCall: Called from inside the module.
         """
         self.applier.mutex.refuse_reentry()
-        refused = self._inbox.put(commands, waiters)
-        if refused:
-            why = self._inbox.overloaded()
-            for waiter in refused:
-                waiter.resolve(None, why)
+        self.intake.put(commands, waiters)
         if self._is_out_of_service():
-            self._refuse_inbox()
-        elif not self._batch_is_open and self._gathering.is_enough(len(self._inbox)):
+            self._refuse_commands()
+        elif self.intake.may_begin:
             try:
                 self.turn(look)
             except TinyraftError:
-                self._refuse_inbox()
+                self._refuse_commands()
 
     def withdraw(self, waiter: Waiter) -> bool:
         """Take a command back whose caller gave up; False when it was appended already."""
         self.waiters.discard(waiter)
-        return self._inbox.withdraw(waiter)
+        return self.intake.inbox.withdraw(waiter)
 
-    def _propose_waiting(self, raft: Raft) -> Refused:
-        """Append what waits, unless a batch is still uncommitted. Under the core's lock.
-
-        While leadership is handed over everything waits: in a moment it is known where it belongs.
-        """
-        is_open = raft.leadership is not None and raft.log.last_index > raft.commit_index
-        is_open = is_open or (raft.awaits_successor and not self._has_left)
-        if self._batch_is_open and not is_open and raft.leadership is not None:
-            self._gathering.ended(waiting=len(self._inbox), now=self._clock.monotonic())
-            self.applier.ring()  # it keeps the time, also where this disk is late
-        self._batch_is_open = is_open
-        waiting = len(self._inbox)
-        if is_open or not waiting or (raft.leadership and self._is_gathering(waiting)):
-            return None
-        commands, waiters = self._inbox.take()
-        try:
-            self._refuse_if_leaving(raft)
-            self._refuse_if_full(raft)
-            self._refuse_if_behind(raft)
-            stamps = [waiter.stamp for waiter in waiters]
-            now = self._clock.time_ns() // 1000
-            proposed = raft.propose(commands, time_us=now, stamps=stamps)
-        except TinyraftError as error:
-            return waiters, error
-        self._backlog.proposed(
-            first=proposed.first, count=len(commands), size=sum(map(len, commands))
-        )
-        self.waiters.add(waiters, first=proposed.first, term=proposed.term)
-        self._gathering.begins(len(commands), now=self._clock.monotonic())
-        self._batch_is_open = True
-        return None
-
-    def _is_gathering(self, waiting: int) -> bool:
-        gathering = self._gathering
-        return not gathering.is_enough(waiting) and gathering.until > self._clock.monotonic()
-
-    def _wait_no_longer(self) -> None:
-        """Begin the next batch with whoever has come."""
-        self.turn(lambda _: self._gathering.over(len(self._inbox)))
-
-    def _refuse_if_leaving(self, raft: Raft) -> None:
-        if self._stopping:
-            raise raft.not_leader("is shutting down")
-        leadership, broken = raft.leadership, self.applier.failure
-        if broken is not None and leadership is not None and leadership.transfer is None:
-            raise broken  # nobody can take over from here
-
-    def _refuse_if_full(self, raft: Raft) -> None:
-        """Refuse commands; whoever gets leadership for that takes them."""
-        shortage = self.space.shortage
-        if shortage and raft.leadership is not None and raft.leadership.transfer is None:
-            raise StorageFull(f"{self.me} takes no commands: {shortage}")
-
-    def _refuse_if_behind(self, raft: Raft) -> None:
-        """Refuse commands that would wait for too many others; all in the log are committed."""
-        if raft.leadership is not None:
-            seen = max(self.applier.last_applied, raft.snapshot_index)
-            self._backlog.refuse_if_long(committed=raft.commit_index, applied=seen)
+    def _begin_batch(self) -> None:  # nobody else has come
+        self.turn(lambda _: self.intake.wait_no_longer())
 
     def _is_out_of_service(self) -> bool:
         return self.failure is not None and not isinstance(self.failure, ModuleFailed)
 
-    def _refuse_inbox(self) -> None:
-        """Answer everybody in the inbox: this node will never append their commands."""
-        _, waiters = self._inbox.take()
-        for waiter in waiters:
-            waiter.resolve(None, NotLeader(f"{self.me} does not work any more: {self.failure}"))
+    def _refuse_commands(self) -> None:
+        self.intake.refuse_all(f"{self.me} does not work any more: {self.failure}")
 
     def change_members(
         self, change: Change, waiter: Waiter, *, expect: Index | None = None
@@ -532,7 +455,7 @@ class Node:
         """
 
         def event(raft: Raft) -> Proposed | None:
-            self._refuse_if_leaving(raft)
+            self.intake.refuse_if_leaving(raft)
             proposed = raft.change_members(change, expect=expect)
             if proposed is not None:
                 self.waiters.add([waiter], first=proposed.first, term=proposed.term)
@@ -621,7 +544,7 @@ class Node:
         """Tell why this node will never act as the leader again; None while it may."""
         if self.failure is not None:
             return self.failure
-        if self._stopping:
+        if self.is_leaving:
             return NotStarted(f"{self.me} is shutting down")
         if self.is_removed:
             return NodeRemoved(f"{self.me} was removed from the cluster: it never leads again")
@@ -680,19 +603,19 @@ class Node:
             if found:
                 return found
             left = 0.02 if deadline is None else min(0.02, deadline - monotonic())
-            if left <= 0 or self._stopping or self.failure is not None:
+            if left <= 0 or self.is_leaving or self.failure is not None:
                 return None
             self.wait_for_news(left)
 
     @property
     def is_leaving(self) -> bool:
         """Whether this node is being shut down."""
-        return self._stopping
+        return self.intake.is_leaving
 
     @property
     def is_stopping(self) -> bool:
         """Whether this node is on its way out."""
-        return self._stopping or self.failure is not None
+        return self.is_leaving or self.failure is not None
 
     def wait_for_news(self, timeout: float) -> None:
         """Wait until role, leader or members change, at most *timeout* seconds."""
@@ -763,14 +686,14 @@ class Node:
 
     def answer_everybody(self, why: str) -> None:
         """Tell all who wait that the outcome won't be known here."""
-        self._refuse_inbox()
+        self._refuse_commands()
         for waiter in self.waiters.pop_all():
             waiter.resolve(None, ServerStopped(f"{why}; entry {waiter.index} may be applied"))
         self.readers.fail(NotStarted(why))
 
     def resign(self) -> bool:
         """Take no more work and offer leadership to the best voter; False when there is none."""
-        self._stopping = True
+        self.intake.is_leaving = True
         self.observers.changed(ends=True)  # first of all: whoever acts as the leader is to stop
         try:
             self.turn(Raft.transfer)
@@ -788,7 +711,7 @@ class Node:
 
     def finish_commands(self, *, timeout: float) -> None:
         """Wait at most *timeout* seconds for the answers that are still owed."""
-        self._has_left = True
+        self.intake.has_left = True
         with suppress(TinyraftError):
             self.turn(look)  # refuses what waits
         deadline = monotonic() + timeout
@@ -797,7 +720,7 @@ class Node:
 
     def stop(self, *, deadline: float) -> list[str]:
         """End every thread until *deadline* (monotonic); name those that did not."""
-        self._stopping = True
+        self.intake.is_leaving = True
         self._peers.say_goodbye()
         self._ticker.stop()
         self.space.stop()

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from threading import Condition
-from typing import TypeVar
 
 import grpc
 
@@ -20,10 +19,9 @@ from tinyraft.errors import CommandTooLarge, NotApplied, Overloaded, TinyraftErr
 from tinyraft.session import SPAN
 from tinyraft.transport.hosting import Admission, Context, Gate, Outcome, refuse
 from tinyraft.transport.packing import in_parts, pack_answers, unpack_commands
+from tinyraft.transport.queues import take_all
 from tinyraft.transport.statuses import TAKEN, to_answer_fields
 from tinyraft.wire import raft_pb2 as pb
-
-T = TypeVar("T")
 
 GREETING_SECONDS = 0.15  # how long a caller is kept who would only look elsewhere: an election
 MOST_IN_SESSION = 2 * SPAN  # our own callers keep half of that
@@ -72,7 +70,8 @@ class Streams:
         self, commands: Commands, outcomes: SimpleQueue[Sequence[Outcome]], context: Context
     ) -> Iterator[pb.ApplyStreamResponse]:
         while context.is_active():
-            done = [outcome for batch in drain(outcomes) for outcome in batch]
+            batches = [outcomes.get(), *take_all(outcomes)]
+            done = [outcome for batch in batches for outcome in batch]
             for part in in_parts(done):
                 yield encode_outcomes(part, packs=commands.are_packed)
             commands.answered(len(done))
@@ -228,16 +227,6 @@ def refuse_if_many(sequence: int, answered_below: int) -> None:
             f"the session has {under_way} commands under way; at most {MOST_IN_SESSION} are"
             " answered for"
         )
-
-
-def drain(queue: SimpleQueue[T]) -> list[T]:
-    """Wait for one item and take what else is there."""
-    items = [queue.get()]
-    try:
-        while True:
-            items.append(queue.get_nowait())
-    except Empty:
-        return items
 
 
 def encode_outcomes(outcomes: Sequence[Outcome], *, packs: bool) -> pb.ApplyStreamResponse:

@@ -21,6 +21,7 @@ import grpc
 from tinyraft.chain import Chain
 from tinyraft.errors import ConnectionLost, NotLeader, TinyraftError
 from tinyraft.transport.packing import pack_commands, unpack_answers
+from tinyraft.transport.queues import take_all, take_rest
 from tinyraft.transport.slots import Slot
 from tinyraft.transport.statuses import (
     LEADER_ADDRESS,
@@ -190,16 +191,9 @@ class CommandStream:
         return slot.lane is self and not slot.is_over and not slot.was_written
 
     def _take(self) -> list[Slot | None]:
-        taken = [self._queue.get(timeout=IDLE_SECONDS)]
+        first = self._queue.get(timeout=IDLE_SECONDS)
         self._all_awake.wait(GATHER_SECONDS)
-        room = BATCH_BYTES
-        try:
-            while (last := taken[-1]) is not None and room > len(last.command):
-                room -= len(last.command)
-                taken.append(self._queue.get_nowait())
-        except Empty:
-            pass
-        return taken
+        return take_rest(self._queue, first, room=BATCH_BYTES, size=size_of)
 
     def _end_idle(self) -> bool:
         """End a stream that nobody used for a while, so that it holds no threads of the node."""
@@ -275,16 +269,10 @@ class CommandStream:
 
     def _abandon(self) -> None:
         """Answer what was never sent."""
-        unsent: list[Slot] = []
-        try:
-            while True:
-                slot = self._queue.get_nowait()
-                if slot is not None:
-                    unsent.append(slot)
-        except Empty:
-            self._queue.put(None)
+        left = take_all(self._queue)
+        self._queue.put(None)
         with self._lock:
-            unsent = [slot for slot in unsent if self._is_mine(slot)]
+            unsent = [slot for slot in left if slot is not None and self._is_mine(slot)]
         why = f"the stream to {self.address} ended; nothing was sent"
         self._tell(unsent, lambda: NotLeader(why))
 
@@ -301,6 +289,11 @@ class CommandStream:
     def break_off(self) -> None:
         """End at once."""
         self._call.cancel()
+
+
+def size_of(slot: Slot | None) -> int:
+    """Count the bytes of a command."""
+    return len(slot.command) if slot is not None else 0
 
 
 def encode(batch: Sequence[tuple[int, Slot]]) -> list[pb.StreamedCommand]:

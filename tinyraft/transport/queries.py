@@ -22,6 +22,7 @@ from tinyraft.core.entry import Index
 from tinyraft.errors import ApplyTimeout, ConnectionLost, NotStarted, TinyraftError
 from tinyraft.transport.channels import Channels
 from tinyraft.transport.guard import undivided
+from tinyraft.transport.queues import take_all, take_rest
 from tinyraft.transport.remote import query as ask_alone
 from tinyraft.transport.statuses import from_result, from_rpc_error
 from tinyraft.wire import raft_pb2 as pb
@@ -151,13 +152,7 @@ class QueryStream:
 
     def _take(self, first: Query | None) -> list[pb.StreamedQuery] | None:
         """Take what is queued; None when the stream is over."""
-        queries, room = [first], BATCH_BYTES
-        try:
-            while (last := queries[-1]) is not None and room > len(last.message.request):
-                room -= len(last.message.request)
-                queries.append(self._queue.get_nowait())
-        except Empty:
-            pass
+        queries = take_rest(self._queue, first, room=BATCH_BYTES, size=size_of)
         now = monotonic()
         batch: list[pb.StreamedQuery] = []
         with self._lock:
@@ -235,16 +230,10 @@ class QueryStream:
 
     def _abandon(self) -> None:
         """Answer what was never sent."""
-        unsent: list[Query] = []
-        try:
-            while True:
-                query = self._queue.get_nowait()
-                if query is not None:
-                    unsent.append(query)
-        except Empty:
-            self._queue.put(None)
+        left = take_all(self._queue)
+        self._queue.put(None)
         with self._lock:
-            waiting = [query for query in unsent if not query.has_left]
+            waiting = [query for query in left if query is not None and not query.has_left]
             for query in waiting:
                 query.error = ConnectionLost(f"the stream of queries to {self.address} is over")
             chain = self._line_up(waiting)
@@ -254,6 +243,11 @@ class QueryStream:
         """End at once."""
         self._call.cancel()
         self._receiver.join(JOIN_SECONDS)
+
+
+def size_of(query: Query | None) -> int:
+    """Count the bytes of a request."""
+    return len(query.message.request) if query is not None else 0
 
 
 class Queries:
