@@ -448,6 +448,25 @@ def test_an_interrupt_leaves_no_number_open(bench: Bench, monkeypatch: pytest.Mo
     assert not bench.courier._open
 
 
+def test_an_interrupt_takes_back_what_was_not_sent(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has the future of it."""
+
+    def interrupted(_slot: Slot) -> None:
+        raise KeyboardInterrupt
+
+    slot, _ = bench.start()
+    bench.lane.answer(slot)
+    slot = Slot(b"word", on_done=lambda _: None)
+    bench.lane.withdrawable.add(slot)
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.lane, "send", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            bench.courier.post(slot)
+    assert not bench.courier._open
+
+
 def test_a_callback_may_close_its_caller(bench: Bench) -> None:
     """In the courier's own thread."""
     closed = Event()

@@ -157,7 +157,7 @@ class Caller:
             is_future=True,
         )
         self._check(slot)
-        self._courier.start(slot)
+        self._courier.post(slot)
         return submission
 
     def apply_many(

@@ -143,6 +143,14 @@ class Courier:
                 self._give_up(slot)  # Ctrl-C, at whatever line: nobody waits for it any more
             slot.pass_on()
 
+    def post(self, slot: Slot) -> None:
+        """Send *slot* for which no thread waits, as `start` does; an interrupt takes it back."""
+        try:
+            self.start(slot)
+        except BaseException:
+            self._give_up(slot)
+            raise
+
     def start(self, slot: Slot) -> None:
         """Send *slot* as soon as that can be done; blocks only while too much is under way.
 

@@ -35,6 +35,7 @@ def close(caller: tinyraft.Caller) -> None:
 WORK: dict[str, Callable[[tinyraft.Caller], object]] = {
     "apply": lambda caller: caller.apply(b"x"),
     "apply_many": lambda caller: caller.apply_many([b"x", b"y"]),
+    "submit": lambda caller: caller.submit(b"x", timeout=None).result(),
     "query": lambda caller: caller.query(b""),
     "close": close,
 }

@@ -60,8 +60,7 @@ class QueryStream:
         self.address = address
         self.is_over = False
         self.is_unknown = False  # a node of before there were such streams
-        # guards is_over, _pending, and chain and has_left of every query; leaf
-        self._lock = Lock()
+        self._lock = Lock()  # guards is_over, _pending, and chain and has_left of every query; leaf
         self._queue: SimpleQueue[Query | None] = SimpleQueue()
         self._pending: dict[int, Query] = {}  # the batch under way
         self._may_send = Lock()  # held while there is one
