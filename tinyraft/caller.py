@@ -25,10 +25,11 @@ from tinyraft.errors import (
 )
 from tinyraft.submission import Submission
 from tinyraft.transport.channels import Channels
-from tinyraft.transport.guard import OwnerProcess, undivided
+from tinyraft.transport.guard import OwnerProcess
 from tinyraft.transport.options import caller_options
 from tinyraft.transport.queries import Queries
 from tinyraft.transport.slots import Slot, refuse_callback
+from tinyraft.transport.undivided import undivided
 
 QUERY_SECONDS = 2.0
 PAUSE_SECONDS = 0.05

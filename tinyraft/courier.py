@@ -39,9 +39,10 @@ from tinyraft.route import Retry, Route
 from tinyraft.session import Session
 from tinyraft.transport.channels import Channels
 from tinyraft.transport.commands import Answer, Answered, CommandStream
-from tinyraft.transport.guard import Guard, undivided
+from tinyraft.transport.guard import Guard
 from tinyraft.transport.queues import take_all
 from tinyraft.transport.slots import HERE, Slot
+from tinyraft.transport.undivided import undivided
 
 LOOK_AGAIN_SECONDS = 1.0  # a thread that waits has the courier look whether its node is silent
 SESSION_SECONDS = 2.0  # how long a node may take to open a session before another look
@@ -260,7 +261,7 @@ class Courier:
             if left is not None and not slot.is_over:
                 patience = min(patience, left)
             if slot.done.acquire(timeout=max(0.0, patience)) or slot.is_over:
-                return
+                return  # or the word was lost (see `chain`)
             self._queue.put(None)  # is its node silent?
 
     def _give_up(self, slot: Slot) -> None:

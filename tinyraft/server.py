@@ -41,11 +41,12 @@ from tinyraft.node.observers import KnownLeader, Mandate, Observer
 from tinyraft.storage.disk import RealDisk
 from tinyraft.storage.export import copy_out
 from tinyraft.submission import Submission
-from tinyraft.transport.guard import Guard, OwnerProcess, undivided
+from tinyraft.transport.guard import Guard, OwnerProcess
 from tinyraft.transport.members import add, id_of
 from tinyraft.transport.options import check_bind, server_options
 from tinyraft.transport.pools import Pools
 from tinyraft.transport.service import Service, register
+from tinyraft.transport.undivided import undivided
 
 T = TypeVar("T")
 

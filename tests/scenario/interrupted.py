@@ -13,7 +13,6 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 
@@ -104,9 +103,8 @@ def threads(start: str) -> list[str]:
 def main(seed: int, count: int) -> None:
     signal.signal(signal.SIGALRM, signal.default_int_handler)
     random = Random(seed)
-    with ExitStack() as ending:
-        server = start()
-        ending.callback(server.shutdown)
+    server = start()
+    try:
         address = server.status().address
         for number in range(count):
             for name, work in WORK.items():
@@ -117,6 +115,8 @@ def main(seed: int, count: int) -> None:
                     raise AssertionError(f"{name}, number {number}") from error
             interrupt(lambda: export(address), random)
             until(lambda: not threads("tinyraft-caller"), what="the callers' threads to end")
+    finally:
+        server.shutdown()
     for _ in range(count // 10):
         faulthandler.dump_traceback_later(STUCK_SECONDS, exit=True)
         end(random)

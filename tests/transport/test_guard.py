@@ -14,7 +14,7 @@ import weakref
 import pytest
 
 from tinyraft.errors import ForkedProcess
-from tinyraft.transport.guard import Guard, OwnerProcess, undivided
+from tinyraft.transport.guard import Guard, OwnerProcess
 
 PROMISE = 5.0  # seconds within which a program that forgot everything has ended
 DEADLINE = 20.0
@@ -112,28 +112,6 @@ def test_a_guard_may_be_cancelled_by_what_it_calls(monkeypatch: pytest.MonkeyPat
     guard.start()
     assert guard.join(DEADLINE)
     assert joined == [True]
-
-
-def test_an_interrupt_divides_nothing() -> None:
-    """Ctrl-C ends the waiting; the work is done all the same."""
-    may_go_on, is_over = threading.Event(), threading.Event()
-
-    def work() -> None:
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-        assert may_go_on.wait(DEADLINE)
-        is_over.set()
-
-    with pytest.raises(KeyboardInterrupt):
-        undivided(work, name="tinyraft-work")
-    assert not is_over.is_set()
-    may_go_on.set()
-    assert is_over.wait(5.0)
-
-
-def test_undivided_work_raises_where_it_is_waited_for() -> None:
-    """In whatever thread it was done."""
-    with pytest.raises(ZeroDivisionError):
-        undivided(lambda: 1 // 0, name="tinyraft-work")
 
 
 def test_waiting_costs_next_to_nothing() -> None:

@@ -167,7 +167,7 @@ class Sessions:
         return session.answers.get(sequence)
 
     def _forget_below(self, floor: int, session: Session) -> None:
-        answers: dict[int, Answer] = session.answers
+        answers = session.answers
         seen: Iterable[int] = range(session.floor, floor)
         if floor - session.floor > len(answers):  # a caller may leave out as many as it likes
             seen = [number for number in answers if number < floor]

@@ -1,15 +1,12 @@
-"""What a program forgets: to shut down before it ends, to start after it forks; and Ctrl-C.
+"""What a program forgets: to shut down before it ends, and to start after it forks.
 
 Law: nobody needs to help. A `Guard` waits for the main thread's end, which comes before everything
 that the interpreter does at exit (`atexit` is too late: it runs after all threads were joined). An
-`OwnerProcess` notices that a fork took the object along and left its threads behind. Ctrl-C comes
-to the main thread alone, in the middle of whatever that does, so what must not be left half done
-is done in another: `undivided`.
+`OwnerProcess` notices that a fork took the object along and left its threads behind.
 """
 
 from __future__ import annotations
 
-import _thread
 import os
 import threading
 from collections.abc import Callable
@@ -33,7 +30,7 @@ class Guard:
     def __init__(self, name: str, on_exit: Callable[[], object]) -> None:
         """Start nothing yet; the thread will be called *name*."""
         self._on_exit = on_exit
-        # No `Event`: that has steps between which Ctrl-C would leave it locked.
+        # No `Event`: that has steps between which Ctrl-C would leave it locked (see `undivided`).
         self._cancelled = threading.Lock()
         self._cancelled.acquire()
         # Not a daemon: the interpreter waits for it, which is its whole point.
@@ -65,42 +62,6 @@ class Guard:
             if not main.is_alive():
                 self._on_exit()
                 return
-
-
-def undivided(work: Callable[[], object], *, name: str) -> None:
-    """Run *work* in a thread of its own, *name*, and wait for it; Ctrl-C ends the waiting alone.
-
-    The program's end waits for that thread. Raises what *work* raises.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        work()
-        return
-    failure: list[BaseException] = []
-    is_done = threading.Lock()
-    is_done.acquire()
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001  # raised by who waits
-            failure.append(error)
-        finally:
-            is_done.release()
-
-    def begin() -> None:
-        try:
-            threading.Thread(target=run, name=name, daemon=False).start()
-        except RuntimeError:  # the system has no thread for it
-            run()
-
-    # To start a `Thread` is to wait for it, in steps written in Python: not here.
-    try:
-        _thread.start_new_thread(begin, ())
-    except RuntimeError:  # likewise, or it is the interpreter's end
-        run()
-    is_done.acquire()
-    if failure:
-        raise failure[0]
 
 
 class OwnerProcess:

@@ -21,10 +21,10 @@ from tinyraft.chain import Chain, nothing
 from tinyraft.core.entry import Index
 from tinyraft.errors import ApplyTimeout, ConnectionLost, NotStarted, TinyraftError
 from tinyraft.transport.channels import Channels
-from tinyraft.transport.guard import undivided
 from tinyraft.transport.queues import take_all, take_rest
 from tinyraft.transport.remote import query as ask_alone
 from tinyraft.transport.statuses import from_result, from_rpc_error
+from tinyraft.transport.undivided import undivided
 from tinyraft.wire import raft_pb2 as pb
 from tinyraft.wire.raft_pb2_grpc import RaftServiceV1Stub
 
