@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tinyraft.node.gathering import MOST_SECONDS, Gathering
+from tinyraft.node.gathering import GAP_SECONDS, MOST_SECONDS, Gathering
 
 
 def batch(gathering: Gathering, size: int, *, began: float, took: float, waiting: int) -> None:
@@ -31,7 +31,7 @@ def test_two_halves_become_one_batch() -> None:
     assert gathering.left(now=5.003) is None
 
 
-def test_nobody_is_held_for_long() -> None:
+def test_nobody_is_held_where_nobody_comes() -> None:
     """Twice as long as the batch took, and never longer than a bound."""
     gathering = Gathering()
     batch(gathering, 10, began=5.0, took=0.001, waiting=1)
@@ -41,8 +41,44 @@ def test_nobody_is_held_for_long() -> None:
     batch(gathering, 10, began=6.0, took=1.0, waiting=1)
     left = gathering.left(now=7.0)
     assert left is not None
-    assert left == pytest.approx(MOST_SECONDS)
+    assert left == pytest.approx(GAP_SECONDS)
     assert gathering.left(now=8.0) == 0.0
+    assert not gathering.holds(1, now=8.0)
+
+
+def test_as_long_as_they_come_the_wait_goes_on() -> None:
+    """A thousand threads that wake one another take longer than the batch did."""
+    gathering = Gathering()
+    batch(gathering, 1000, began=5.0, took=0.002, waiting=0)
+    now, waiting, looks = 5.002, 0, 0
+    while gathering.holds(waiting, now=now):
+        left = gathering.left(now=now)
+        assert left is not None
+        assert 0 < left <= 0.004
+        now, waiting, looks = now + left, waiting + 80, looks + 1
+    assert waiting >= 938, "fifteen of sixteen"
+    assert looks == 12
+    gathering.begins(waiting, now=now)
+    assert gathering.left(now=now) is None
+
+
+def test_a_few_late_ones_are_not_waited_for() -> None:
+    """Whoever does not come with at least a sixteenth of all has missed this batch."""
+    gathering = Gathering()
+    batch(gathering, 1000, began=5.0, took=0.002, waiting=0)
+    assert gathering.holds(500, now=5.006)
+    assert not gathering.holds(540, now=5.010)
+
+
+def test_nobody_is_held_for_ever() -> None:
+    """However steadily they come: there is a last moment."""
+    gathering, now = Gathering(), 5.01
+    batch(gathering, 1000, began=5.0, took=0.01, waiting=0)
+    waiting = 0
+    while gathering.holds(waiting, now=now):
+        waiting, now = waiting + 63, now + 0.01
+    assert waiting < 400
+    assert now - 5.01 == pytest.approx(MOST_SECONDS, abs=GAP_SECONDS * 1.1)
 
 
 def test_waiting_in_vain_becomes_rare() -> None:

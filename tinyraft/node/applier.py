@@ -39,7 +39,7 @@ from tinyraft.storage.snapshots import Snapshots
 
 T = TypeVar("T")
 BATCH_BYTES = 1 << 20
-BATCH_ENTRIES = 64  # between two looks at the mutex, so that readers get their turn
+BATCH_ENTRIES = 256  # between two looks at the mutex, so that readers get their turn
 BATCH_SECONDS = 0.020  # likewise, of a slow module; and whoever waited for the first has his answer
 
 

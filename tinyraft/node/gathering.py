@@ -1,7 +1,8 @@
 """When the next batch may begin: who was just answered is likely to be back at once.
 
-Law: delays, and decides nothing else; nobody is held longer than `MOST_SECONDS`, or than twice as
-long as the batch before took.
+Law: delays, and decides nothing else. The wait goes on only while they keep coming, and ends behind
+`MOST_SECONDS`; that nobody comes is noticed behind `GAP_SECONDS`, or twice what the batch before
+took.
 
 Callers that wait for their answers fall into two halves by themselves, one whose batch is under way
 and one that comes back meanwhile, and each half pays for a batch of its own: a sync, a message to
@@ -12,7 +13,8 @@ again more and more seldom.
 
 from __future__ import annotations
 
-MOST_SECONDS = 0.010
+GAP_SECONDS = 0.010
+MOST_SECONDS = 0.050  # a thousand threads that wake one another
 MOST_DOUBLINGS = 6
 ENOUGH = 1024  # commands: what a batch costs is little for each of so many
 
@@ -22,8 +24,11 @@ class Gathering:
 
     def __init__(self) -> None:
         """Begin with nobody to wait for."""
-        self.until = 0.0  # monotonic
+        self._until = 0.0  # monotonic: another look at how many have come
+        self._last = 0.0  # and the last one
+        self._gap = 0.0
         self._wanted = 0
+        self._come = 0  # by the last look
         self._size = 0  # of the batch under way
         self._began = 0.0
         self._in_vain = 0  # in a row
@@ -49,13 +54,22 @@ class Gathering:
         if self._skips:
             self._skips -= 1
         elif wanted > max(1, waiting):
-            self.until = now + min(MOST_SECONDS, 2 * (now - self._began))
-            self._wanted = min(wanted - wanted // 16, ENOUGH)
+            self._gap = min(GAP_SECONDS, 2 * (now - self._began))
+            self._until, self._last = now + self._gap, now + MOST_SECONDS
+            self._wanted, self._come = min(wanted - wanted // 16, ENOUGH), waiting
 
     def is_enough(self, waiting: int) -> bool:
         """Tell whether nobody else has to be waited for. Thread-safe."""
         return waiting >= self._wanted
 
+    def holds(self, waiting: int, *, now: float) -> bool:
+        """Tell whether those who have come wait for more; another sixteenth prolongs that."""
+        if self.is_enough(waiting):
+            return False
+        if self._until <= now < self._last and waiting - self._come >= max(1, self._wanted // 16):
+            self._come, self._until = waiting, min(now + self._gap, self._last)
+        return now < self._until
+
     def left(self, *, now: float) -> float | None:
-        """Seconds until the wait ends by itself; None where nobody is waited for. Thread-safe."""
-        return max(0.0, self.until - now) if self._wanted else None
+        """Seconds until the next look; None where nobody is waited for. Thread-safe."""
+        return max(0.0, self._until - now) if self._wanted else None

@@ -106,12 +106,13 @@ class Intake:
         return None
 
     def wait_no_longer(self) -> None:
-        """Let the next batch begin with whoever has come. Under the core's lock."""
-        self.gathering.over(len(self.inbox))
+        """Let the next batch begin with whoever has come, unless more do. Under the core's lock."""
+        waiting = len(self.inbox)
+        if not self._is_gathering(waiting):
+            self.gathering.over(waiting)
 
     def _is_gathering(self, waiting: int) -> bool:
-        gathering = self.gathering
-        return not gathering.is_enough(waiting) and gathering.until > self._clock.monotonic()
+        return self.gathering.holds(waiting, now=self._clock.monotonic())
 
     # --- refusals -----------------------------------------------------------------------------
 
