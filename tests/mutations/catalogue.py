@@ -23,7 +23,7 @@ from string import ascii_lowercase
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 ABSENT = "absent.toml"
-MISTAKES = [f"M{number}" for number in range(1, 104)]
+MISTAKES = [f"M{number}" for number in range(1, 105)]
 
 
 @dataclass(slots=True, frozen=True)

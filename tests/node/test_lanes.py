@@ -292,13 +292,15 @@ def test_an_append_that_was_taken_for_a_stream_that_ended_is_sent_again(bench: B
 
 def test_a_newer_commit_index_waits_for_an_append_to_ride_with(bench: Bench) -> None:
     """Without entries it is only a note, which is sent when it is asked for."""
-    bench.bulk.next_request(notes=False)
+    append, _ = bench.bulk.next_request(notes=False)
+    assert append is not None
+    assert not append.is_note, "somebody waits for the answer"
     bench.match(2)  # a majority of three: committed
     assert 2 == bench.core.commit_index
     assert (None, True) == bench.bulk.next_request(notes=False)
     note, _ = bench.bulk.next_request(notes=True)
     assert note is not None
-    assert (0, 2) == (len(note.entries), note.commit_index)
+    assert (0, 2, True) == (len(note.entries), note.commit_index, note.is_note)
     assert (None, False) == bench.bulk.next_request(notes=False)
 
 

@@ -75,7 +75,10 @@ def appends(draw: st.DrawFn) -> AppendEntries:
         )
         for place, entry_term in enumerate(rest[:-1], start=1)
     ]
-    return AppendEntries(rest[-1], prev_index, prev_term * low, entries, draw(numbers))
+    is_note = not entries and draw(st.booleans())
+    return AppendEntries(
+        rest[-1], prev_index, prev_term * low, entries, draw(numbers), is_note=is_note
+    )
 
 
 requests: st.SearchStrategy[Request] = st.one_of(
@@ -255,7 +258,9 @@ REFUSED: dict[str, tuple[codec.RequestMessage, str]] = {
         appending(heartbeat_round=1, prev_log_index=1, prev_log_term=1),
         "heartbeat_round",
     ),
+    "a heartbeat that is a note": (appending(heartbeat_round=1, is_note=True), "heartbeat_round"),
     "an absurd round": (appending(heartbeat_round=2**63), "heartbeat_round is"),
+    "a note with entries": (framed(command(1, b""), is_note=True), "is_note and entries"),
 }
 
 

@@ -122,7 +122,14 @@ class Leadership:
         """Put *entries* in flight; while the place is looked for, they are but one."""
         prev = p.next_index - 1
         p.sent(last_index=prev + len(entries), commit_index=commit_index, has_entries=bool(entries))
-        return AppendEntries(self.term, prev, self._log.term_at(prev), entries, commit_index)
+        return AppendEntries(
+            self.term,
+            prev,
+            self._log.term_at(prev),
+            entries,
+            commit_index,
+            is_note=p.in_flight is None,
+        )
 
     # --- answers ----------------------------------------------------------------------------
 

@@ -50,13 +50,14 @@ class PreVoteReply:
 
 @dataclass(slots=True)
 class AppendEntries:
-    """Entries behind a known place."""
+    """Entries behind a known place; or a note of a commit index, whose success goes unsaid."""
 
     term: Term
     prev_index: Index
     prev_term: Term
     entries: Sequence[Entry]
     commit_index: Index
+    is_note: bool = False
 
 
 @dataclass(slots=True)

@@ -48,8 +48,8 @@ MESSAGES: dict[str, type] = {
 }
 NAMES = {kind: name for name, kind in MESSAGES.items()}
 REPLIES = (VoteReply, PreVoteReply, AppendReply, HeartbeatReply, TimeoutNowReply, InstallReply)
-SHORT = {"commit_index": "commit", "match_index": "match", "success": "ok"}
-RARE = {"is_full", "check_index", "check_digest"}  # shown only where they are there
+SHORT = {"commit_index": "commit", "match_index": "match", "success": "ok", "is_note": "note"}
+RARE = {"is_full", "note", "check_index", "check_digest"}  # shown only where they are there
 WORD = re.compile(r"[a-z_]+=\[.*?\](?=\s|$)|\d+/\d+ (?:noop|config\([^)]*\))|\S+")
 
 

@@ -125,14 +125,17 @@ class SimStream:
         if self._is_busy:
             append = self._inbox.popleft()
             self._term = append.term
-            target.take(append, self.sender.name, self._reply)
+            target.take(append, self.sender.name, lambda reply: self._reply(append, reply))
 
-    def _reply(self, reply: Reply | None) -> None:
+    def _reply(self, append: AppendEntries, reply: Reply | None) -> None:
         target = self._target
         assert target is not None, "it took the append"
         network = self._world.network
         if not isinstance(reply, AppendReply):  # the node does not work any more
             network.send(target.name, self.sender.name, "refused", self.break_off)
+            return
+        if append.is_note and reply.success:
+            self._next()  # nobody waits for it
             return
         if self._is_dead or network.loses(target.name, self.sender.name):
             self.die()

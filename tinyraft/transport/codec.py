@@ -192,7 +192,8 @@ def candidacy(message: pb.VoteRequest | pb.PreVoteRequest) -> tuple[Term, Index,
 
 def decode_heartbeat(message: pb.AppendEntriesRequest) -> Heartbeat:
     """Read a heartbeat, which says nothing about the log."""
-    if message.frames or message.log_entries or message.prev_log_index or message.prev_log_term:
+    place = message.prev_log_index or message.prev_log_term
+    if message.frames or message.log_entries or place or message.is_note:
         raise Malformed("heartbeat_round is set on a message about the log: it can't be both")
     return Heartbeat(
         checked_term(message.term),
@@ -230,6 +231,7 @@ def fill_place(message: pb.AppendEntriesRequest, request: AppendEntries) -> None
     message.prev_log_index = request.prev_index
     message.prev_log_term = request.prev_term
     message.leader_commit = request.commit_index
+    message.is_note = request.is_note
 
 
 def read_append(message: pb.AppendEntriesRequest) -> AppendEntries:
@@ -240,7 +242,9 @@ def read_append(message: pb.AppendEntriesRequest) -> AppendEntries:
     entries = read_entries(message)
     check_entries(entries, index=index, term=prev_term, limit=term)
     commit_index = checked(message.leader_commit, field="leader_commit")
-    return AppendEntries(term, index, prev_term, entries, commit_index)
+    if message.is_note and entries:
+        raise Malformed("is_note and entries are both set: somebody waits for the answer, or not?")
+    return AppendEntries(term, index, prev_term, entries, commit_index, is_note=message.is_note)
 
 
 def read_entries(message: pb.AppendEntriesRequest) -> list[Entry]:

@@ -13,6 +13,7 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tinyraft._version import __version__
+from tinyraft.core.messages import AppendReply
 from tinyraft.core.role import Role
 from tinyraft.core.status import Status
 from tinyraft.errors import TinyraftError
@@ -150,7 +151,9 @@ def append_stream(
                 tenure.parted = True
                 return
             tenure.term = append.term
-            yield codec.encode_reply(gate.receive(append, envelope, timeout=PEER_SECONDS))
+            reply = gate.receive(append, envelope, timeout=PEER_SECONDS)
+            if not (append.is_note and isinstance(reply, AppendReply) and reply.success):
+                yield codec.encode_reply(reply)
     except (TinyraftError, Malformed) as error:
         refuse(context, error)
     except TimeoutError as error:

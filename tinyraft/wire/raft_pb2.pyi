@@ -369,6 +369,7 @@ class AppendEntriesRequest(_message.Message):
     HEARTBEAT_ROUND_FIELD_NUMBER: _builtins.int
     ENVELOPE_FIELD_NUMBER: _builtins.int
     FRAMES_FIELD_NUMBER: _builtins.int
+    IS_NOTE_FIELD_NUMBER: _builtins.int
     term: _builtins.int
     leader_id: _builtins.str
     prev_log_index: _builtins.int
@@ -378,6 +379,8 @@ class AppendEntriesRequest(_message.Message):
     """Not 0: a heartbeat, which says nothing about the log."""
     frames: _builtins.bytes
     """The entries as they stand in the log, instead of log_entries."""
+    is_note: _builtins.bool
+    """On a stream: nothing but a newer leader_commit. Only a refusal is answered."""
     @_builtins.property
     def log_entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogEntry]: ...
     @_builtins.property
@@ -397,10 +400,11 @@ class AppendEntriesRequest(_message.Message):
         heartbeat_round: _builtins.int = ...,
         envelope: Global___Envelope | None = ...,
         frames: _builtins.bytes = ...,
+        is_note: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope", "requested_at", b"requested_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope", "frames", b"frames", "heartbeat_round", b"heartbeat_round", "leader_commit", b"leader_commit", "leader_id", b"leader_id", "log_entries", b"log_entries", "prev_log_index", b"prev_log_index", "prev_log_term", b"prev_log_term", "requested_at", b"requested_at", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope", "frames", b"frames", "heartbeat_round", b"heartbeat_round", "is_note", b"is_note", "leader_commit", b"leader_commit", "leader_id", b"leader_id", "log_entries", b"log_entries", "prev_log_index", b"prev_log_index", "prev_log_term", b"prev_log_term", "requested_at", b"requested_at", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
