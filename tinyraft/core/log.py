@@ -30,7 +30,7 @@ from tinyraft.core.effects import Mark, Synced, Write
 from tinyraft.core.entry import Entry, Index, Term
 from tinyraft.core.terms import Terms
 
-MEMORY_BYTES = 16 << 20
+MEMORY_BYTES = 4 << 20  # with more, caches and Python's collector have more to go through
 
 
 class Log:

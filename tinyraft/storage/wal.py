@@ -26,6 +26,7 @@ from threading import Lock
 
 from tinyraft.core.effects import HardState, Mark, Notice, Write
 from tinyraft.core.entry import Entry, Index, Term, encode_entries
+from tinyraft.core.log import MEMORY_BYTES
 from tinyraft.core.snapshot import Snapshot
 from tinyraft.core.terms import Terms
 from tinyraft.errors import StorageFailed
@@ -53,7 +54,6 @@ from tinyraft.storage.segment import (
 from tinyraft.storage.synced import Known, SyncedFile
 
 SEGMENT_BYTES = 64 * 1024 * 1024
-MEMORY_BYTES = 16 * 1024 * 1024
 ENTRIES_BYTES = 128 * 1024  # of one frame: who reads an entry reads its frame
 
 

@@ -37,7 +37,7 @@ from tinyraft.wire.raft_pb2_grpc import RaftServiceV1Stub
 BATCH_BYTES = 2 << 20
 IDLE_SECONDS = 60.0
 SILENT_SECONDS = 1.0
-GATHER_SECONDS = 0.005  # the first of those who wake up waits so long for the others, at most
+GATHER_SECONDS = 0.02  # the first of those who wake up waits so long for the others, at most
 
 
 class Answer(Protocol):
