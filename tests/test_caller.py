@@ -14,7 +14,7 @@ import pytest
 
 import tinyraft
 from tests.cluster import DEADLINE, LocalCluster, gate_journal, node_of, until
-from tinyraft import courier as courier_module
+from tinyraft import ledger as ledger_module
 from tinyraft.core.sessions import Limits
 from tinyraft.node import gate as gate_module
 from tinyraft.node import home as home_module
@@ -28,7 +28,7 @@ def hold(cluster: LocalCluster, name: str, word: bytes = b"hold") -> None:
 
 def break_stream(caller: tinyraft.Caller) -> None:
     """Break the caller's connection."""
-    lane = caller._courier._lane
+    lane = caller._delivery._ledger.lane
     assert lane is not None
     lane.break_off()
 
@@ -266,8 +266,8 @@ def test_a_caller_takes_no_more_than_it_can_hold(
     cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who comes then waits, and is told that nothing was sent; there is room again later."""
-    monkeypatch.setattr(courier_module, "MOST_COMMANDS", 3)
-    monkeypatch.setattr(courier_module, "MOST_BYTES", 50)
+    monkeypatch.setattr(ledger_module, "MOST_COMMANDS", 3)
+    monkeypatch.setattr(ledger_module, "MOST_BYTES", 50)
     cluster.start(1)
     hold(cluster, "a")
     caller = cluster.caller()

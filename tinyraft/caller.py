@@ -1,6 +1,6 @@
 """The client: has each command applied once, and says what became of it (dissertation 6).
 
-Law: nothing is decided here; `Courier` delivers. One deadline bounds the whole call.
+Law: nothing is decided here; `Delivery` delivers. One deadline bounds the whole call.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal, Self
 
 from tinyraft.addresses import parse_addresses
 from tinyraft.core.entry import LONGEST_REQUEST_ID
-from tinyraft.courier import Courier, Lane
+from tinyraft.delivery import Delivery
 from tinyraft.errors import (
     CommandTooLarge,
     ConfigError,
@@ -23,6 +23,7 @@ from tinyraft.errors import (
     NotStarted,
     ReadFailed,
 )
+from tinyraft.ledger import Lane
 from tinyraft.submission import Submission
 from tinyraft.transport.channels import Channels
 from tinyraft.transport.guard import OwnerProcess
@@ -72,7 +73,7 @@ class Caller:
         self._channels = Channels(
             caller_options(max_command_bytes=max_command_bytes), closed="this caller was closed"
         )
-        self._courier = Courier(
+        self._delivery = Delivery(
             self._addresses, channels=self._channels, is_exactly_once=exactly_once
         )
         self._queries = Queries(self._channels)
@@ -121,7 +122,7 @@ class Caller:
         refuse_callback()
         slot = Slot(command, request_id=request_id, deadline=deadline_in(timeout))
         self._check(slot)
-        self._courier.deliver(slot)
+        self._delivery.deliver(slot)
         if slot.error is not None:
             raise slot.error
         return slot.result
@@ -158,7 +159,7 @@ class Caller:
             is_future=True,
         )
         self._check(slot)
-        self._courier.post(slot)
+        self._delivery.post(slot)
         return submission
 
     def apply_many(
@@ -182,7 +183,7 @@ class Caller:
         slots = [Slot(command, deadline=deadline, is_one_of_many=True) for command in commands]
         for slot in slots:
             self._check_size(slot)
-        self._courier.deliver_all(slots)
+        self._delivery.deliver_all(slots)
         for slot in slots:
             if slot.error is not None:
                 raise slot.error
@@ -239,9 +240,9 @@ class Caller:
         self._owner.check()
         if consistency not in ("linearizable", "stale"):
             raise ReadFailed(f"consistency={consistency!r} is neither 'linearizable' nor 'stale'")
-        self._courier.begin()
+        self._delivery.begin()
         deadline = monotonic() + timeout
-        min_index = self._courier.last_index
+        min_index = self._delivery.last_index
         last: Exception | None = None
         while deadline > monotonic():
             first, count = self._nearest, len(self._addresses)
@@ -258,12 +259,12 @@ class Caller:
                 except ReadFailed:
                     raise  # the module's word
                 except (NotApplied, MaybeApplied, NotStarted, ModuleFailed, NodeRemoved) as error:
-                    self._courier.refuse_closed()
+                    self._delivery.refuse_closed()
                     last = error
                 else:
                     self._nearest = number
                     return result
-            self._courier.sleep(min(PAUSE_SECONDS, max(0.0, deadline - monotonic())))
+            self._delivery.sleep(min(PAUSE_SECONDS, max(0.0, deadline - monotonic())))
         raise ReadFailed(f"no node answered within {timeout} s; the last said: {last}")
 
     # --- the end ------------------------------------------------------------------------------
@@ -277,7 +278,7 @@ class Caller:
         undivided(self._close, name="tinyraft-caller-closing")
 
     def _close(self) -> None:
-        self._courier.close()
+        self._delivery.close()
         self._queries.close()
 
     def __enter__(self) -> Self:
@@ -297,9 +298,9 @@ class Caller:
 def caller_at_home(
     home: Callable[..., Lane], addresses: Iterable[str], *, max_command_bytes: int
 ) -> Caller:
-    """Make the caller of a program that has a node of its own; see `Courier.live_at`."""
+    """Make the caller of a program that has a node of its own; see `Delivery.live_at`."""
     caller = Caller(addresses, max_command_bytes=max_command_bytes)
-    caller._courier.live_at(home)
+    caller._delivery.live_at(home)
     return caller
 
 

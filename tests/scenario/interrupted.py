@@ -59,12 +59,12 @@ def use(address: str, work: Callable[[tinyraft.Caller], object], random: Random)
     if work is not close:
         caller.apply(b"again")
         caller.query(b"")
-        courier = caller._courier
-        assert not courier._open, courier._open
-        assert not courier._bytes, courier._bytes
-        assert not courier._behind, courier._behind
-        assert courier._session is not None
-        assert not courier._session._open, courier._session._open
+        ledger = caller._delivery._ledger
+        assert not ledger.slots, ledger.slots
+        assert not ledger._bytes, ledger._bytes
+        assert not ledger.behind, ledger.behind
+        assert ledger.session is not None
+        assert not ledger.session._open, ledger.session._open
     caller.close()
 
 

@@ -14,7 +14,8 @@ from tests.cluster import DEADLINE, our_threads, until
 from tinyraft import courier as courier_module
 from tinyraft import leader_search
 from tinyraft.chain import Chain
-from tinyraft.courier import SESSION_SECONDS, Courier
+from tinyraft.courier import SESSION_SECONDS
+from tinyraft.delivery import Delivery
 from tinyraft.errors import (
     ApplyTimeout,
     ConnectionLost,
@@ -100,9 +101,9 @@ class Bench:
     """A courier whose node is ours."""
 
     def __init__(self) -> None:
-        self.courier = Courier(["127.0.0.1:1"], channels=Channels((), closed="closed"))
+        self.delivery = Delivery(["127.0.0.1:1"], channels=Channels((), closed="closed"))
         self.lanes: list[Lane] = []
-        self.courier.live_at(self.make)
+        self.delivery.live_at(self.make)
         self.lane = self.lanes[0]
 
     def make(self, **how: Any) -> Lane:
@@ -113,7 +114,7 @@ class Bench:
     def start(self, timeout: float = DEADLINE, **options: Any) -> tuple[Slot, tuple[int, int]]:
         """Start a command, and see it sent."""
         slot = Slot(b"word", deadline=monotonic() + timeout, **options)
-        self.courier.start(slot)
+        self.delivery.start(slot)
         sent, number = self.lane.next()
         assert sent is slot
         return slot, number
@@ -128,7 +129,7 @@ class Bench:
 
     def outcome(self, slot: Slot) -> TinyraftError | None:
         """Wait for the end."""
-        self.courier._wait(slot)
+        self.delivery._wait(slot)
         return slot.error
 
 
@@ -137,7 +138,7 @@ def bench() -> Iterator[Bench]:
     """Lend a courier."""
     made = Bench()
     yield made
-    made.courier.close()
+    made.delivery.close()
     until(lambda: not our_threads(but=["tinyraft-caller-guard"]), what="no thread left")
 
 
@@ -149,7 +150,7 @@ def test_a_command_keeps_its_number(bench: Bench) -> None:
         assert (slot, number) == bench.lane.next()
     bench.lane.answer(slot)
     assert bench.outcome(slot) is None
-    assert (b"done", 700, 3, 700) == (slot.result, slot.index, slot.term, bench.courier.last_index)
+    assert (b"done", 700, 3, 700) == (slot.result, slot.index, slot.term, bench.delivery.last_index)
     assert (number[0], number[1] + 1) == bench.start()[1]
 
 
@@ -191,7 +192,7 @@ def test_what_a_busy_courier_has_not_seen_yet_counts_at_the_end(bench: Bench) ->
     slot, _ = bench.start()
     bench.keep_busy(on_done=lambda _: bench.lane.gate.set())
     bench.lane.answer(slot, LeadershipLost("lost"))
-    bench.courier.close()
+    bench.delivery.close()
     assert isinstance(bench.outcome(slot), ServerStopped)
 
 
@@ -200,7 +201,7 @@ def test_a_courier_that_comes_late_does_not_undo_the_end(bench: Bench) -> None:
     slot, _ = bench.start(timeout=0.3)
     bench.keep_busy()
     bench.lane.answer(slot, NotLeader("no"))
-    bench.courier._wait(slot)
+    bench.delivery._wait(slot)
     bench.lane.gate.set()
     behind, _ = bench.start()
     bench.lane.answer(behind, NotLeader("no"))
@@ -215,7 +216,7 @@ def test_what_was_refused_only_is_certain(bench: Bench) -> None:
     bench.lane.answer(slot, NotLeader("no"))
     assert isinstance(bench.outcome(slot), NotLeader)
     other = Slot(b"word", deadline=monotonic() + 0.1)
-    bench.courier.start(other)
+    bench.delivery.start(other)
     assert isinstance(bench.outcome(other), NoQuorum)
 
 
@@ -267,7 +268,7 @@ def test_commands_that_wait_are_sent_in_order(bench: Bench) -> None:
     bench.lane.is_usable = False
     slots = [Slot(b"%d" % n, deadline=monotonic() + DEADLINE) for n in range(5)]
     for slot in slots:
-        bench.courier.start(slot)
+        bench.delivery.start(slot)
     bench.lane.is_usable = True
     assert slots == [bench.lane.next()[0] for _ in slots]
 
@@ -277,12 +278,12 @@ def test_the_modules_word_counts_on_whatever_way_it_comes(bench: Bench) -> None:
     slot, _ = bench.start()
     bench.lane.answer(slot, ConnectionLost("silent"))
     bench.lane.next()
-    way = Lane(lock=Lock(), answered=bench.courier.answered)
-    bench.courier.answered(way, [Answered(slot, NotLeader("of an earlier sending"))])
+    way = Lane(lock=Lock(), answered=bench.delivery._courier.answered)
+    bench.delivery._courier.answered(way, [Answered(slot, NotLeader("of an earlier sending"))])
     assert not slot.is_over
-    bench.courier.answered(way, [Answered(slot, Rejected("no"), None, 700, 3)])
+    bench.delivery._courier.answered(way, [Answered(slot, Rejected("no"), None, 700, 3)])
     assert isinstance(bench.outcome(slot), Rejected)
-    assert 700 == bench.courier.last_index
+    assert 700 == bench.delivery.last_index
     assert bench.start()
 
 
@@ -291,7 +292,7 @@ def test_a_session_is_opened_however_late(bench: Bench, monkeypatch: pytest.Monk
     monkeypatch.setattr(courier_module, "SESSION_SECONDS", 0.05)
     bench.lane.opens = False
     slot = Slot(b"word", deadline=monotonic() + DEADLINE)
-    bench.courier.start(slot)
+    bench.delivery.start(slot)
     first, _ = bench.lane.next()
     second, _ = bench.lane.next()
     monkeypatch.setattr(courier_module, "SESSION_SECONDS", DEADLINE)
@@ -309,7 +310,7 @@ def test_what_became_of_a_session_is_not_what_became_of_a_command(bench: Bench) 
     """It was never sent, so it is certainly not applied."""
     bench.lane.opens = False
     slot = Slot(b"word", deadline=monotonic() + 0.3)
-    bench.courier.start(slot)
+    bench.delivery.start(slot)
     session, _ = bench.lane.next()
     bench.lane.is_usable = False
     bench.lane.answer(session, LeadershipLost("lost"))
@@ -319,10 +320,11 @@ def test_what_became_of_a_session_is_not_what_became_of_a_command(bench: Bench) 
 def test_a_future_without_a_deadline_leaves_a_silent_node(bench: Bench) -> None:
     """As one that has a deadline does."""
     bench.lane.is_usable = False
-    silent: Any = bench.make(lock=bench.courier._lock, answered=bench.courier.answered)
-    bench.courier._lane = silent
+    ledger, courier = bench.delivery._ledger, bench.delivery._courier
+    silent: Any = bench.make(lock=ledger.lock, answered=courier.answered)
+    ledger.lane = silent
     slot = Slot(b"word", on_done=lambda _: None)
-    bench.courier.start(slot)
+    bench.delivery.start(slot)
     assert slot is silent.next()[0]
     bench.lane.is_usable = True
     silent.is_usable = False
@@ -355,7 +357,7 @@ def test_a_silent_node_that_greets_is_given_more_and_more_time(
     monkeypatch.setattr(Stream, "made", [])
     bench.lane.is_usable = False
     slot = Slot(b"word", on_done=lambda _: None)
-    bench.courier.start(slot)
+    bench.delivery.start(slot)
     for count, patience in enumerate((1.0, 2.0, 4.0, 8.0, 16.0, 16.0), 1):
         until(lambda count=count: len(Stream.made) == count, what="a stream is opened")
         stream = Stream.made[-1]
@@ -367,11 +369,11 @@ def test_a_silent_node_that_greets_is_given_more_and_more_time(
 def test_futures_end_in_time_while_the_courier_waits(bench: Bench) -> None:
     """For a session, or for a node's greeting: others may have more time than they."""
     bench.lane.opens = False
-    bench.courier.start(Slot(b"word", deadline=monotonic() + DEADLINE))
+    bench.delivery.start(Slot(b"word", deadline=monotonic() + DEADLINE))
     bench.lane.next()
     ended = Event()
     began = monotonic()
-    bench.courier.start(Slot(b"x", deadline=began + 0.05, on_done=lambda _: ended.set()))
+    bench.delivery.start(Slot(b"x", deadline=began + 0.05, on_done=lambda _: ended.set()))
     assert ended.wait(DEADLINE)
     assert monotonic() - began < SESSION_SECONDS / 2
 
@@ -386,7 +388,7 @@ def test_a_courier_that_fails_leaves_nobody_waiting(
     bench.lane.answer(slot, NotLeader("no"))
     assert isinstance(bench.outcome(slot), MaybeApplied)
     with pytest.raises(NotStarted, match="can't start new thread"):
-        bench.courier.start(Slot(b"x", on_done=lambda _: ended.set()))
+        bench.delivery.start(Slot(b"x", on_done=lambda _: ended.set()))
     assert "caller_failed" in caplog.text
 
 
@@ -403,7 +405,7 @@ def test_a_system_without_threads_is_tried_again(
     monkeypatch.setattr(leader_search, "CommandStream", fail)
     bench.lane.is_usable = False
     slot = Slot(b"word", deadline=monotonic() + DEADLINE)
-    bench.courier.start(slot)
+    bench.delivery.start(slot)
     until(lambda: len(tries) > 1, what="it tries again")
     bench.lane.is_usable = True
     assert slot is bench.lane.next()[0]
@@ -425,8 +427,8 @@ def test_who_is_interrupted_leaves_nothing_behind(bench: Bench) -> None:
     slot = Slot(b"word", deadline=monotonic() + DEADLINE)
     slot.done = Interrupted()  # type: ignore[assignment]
     with pytest.raises(KeyboardInterrupt):
-        bench.courier.deliver(slot)
-    assert not bench.courier._open
+        bench.delivery.deliver(slot)
+    assert not bench.delivery._ledger.slots
 
 
 def test_an_interrupt_leaves_no_number_open(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -442,10 +444,10 @@ def test_an_interrupt_leaves_no_number_open(bench: Bench, monkeypatch: pytest.Mo
     with monkeypatch.context() as patch:
         patch.setattr(Session, "begin", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            bench.courier.deliver(Slot(b"word", deadline=monotonic() + DEADLINE))
+            bench.delivery.deliver(Slot(b"word", deadline=monotonic() + DEADLINE))
     assert session is not None
     assert not session._open
-    assert not bench.courier._open
+    assert not bench.delivery._ledger.slots
 
 
 def test_an_interrupt_takes_back_what_was_not_sent(
@@ -463,8 +465,8 @@ def test_an_interrupt_takes_back_what_was_not_sent(
     with monkeypatch.context() as patch:
         patch.setattr(bench.lane, "send", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            bench.courier.post(slot)
-    assert not bench.courier._open
+            bench.delivery.post(slot)
+    assert not bench.delivery._ledger.slots
 
 
 def test_a_callback_may_close_its_caller(bench: Bench) -> None:
@@ -472,7 +474,7 @@ def test_a_callback_may_close_its_caller(bench: Bench) -> None:
     closed = Event()
 
     def close(_slot: Slot) -> None:
-        bench.courier.close()
+        bench.delivery.close()
         closed.set()
 
     bench.start(timeout=0.05, on_done=close)
@@ -486,7 +488,7 @@ def test_who_was_answered_together_is_woken_one_by_one(bench: Bench) -> None:
     late, *many = (
         Slot(b"word", deadline=monotonic() + DEADLINE, is_one_of_many=True) for _ in range(3)
     )
-    deliver, deliver_all = bench.courier.deliver, bench.courier.deliver_all
+    deliver, deliver_all = bench.delivery.deliver, bench.delivery.deliver_all
     threads = [Thread(target=deliver, args=(slot,), daemon=True) for slot in slots]
     of_many = Thread(target=deliver_all, args=([late, *many],), daemon=True)
     for thread in (*threads, of_many):
@@ -494,7 +496,7 @@ def test_who_was_answered_together_is_woken_one_by_one(bench: Bench) -> None:
     assert {*slots, late, *many} == {bench.lane.next()[0] for _ in range(8)}
     everybody = [first, *slots[:2], *many, *slots[2:]]
     bench.lane.answer_all(everybody)
-    bench.courier._wait(first)  # comes late: it passes on all the same
+    bench.delivery._wait(first)  # comes late: it passes on all the same
     first.pass_on()
     until(lambda: not any(thread.is_alive() for thread in threads), what="all are awake")
     bench.lane.answer(late)
@@ -512,8 +514,8 @@ def test_an_interrupt_breaks_no_chain(bench: Bench, monkeypatch: pytest.MonkeyPa
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(bench.courier, "_wait", interrupted)
+        patch.setattr(bench.delivery, "_wait", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            bench.courier.deliver(first)
+            bench.delivery.deliver(first)
     assert second.done.acquire(timeout=DEADLINE)
     assert (None, None) == (first.error, second.error)
