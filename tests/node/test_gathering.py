@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tinyraft.node.gathering import GAP_SECONDS, MOST_SECONDS, Gathering
+from tinyraft.node.gathering import EACH_SECONDS, GAP_SECONDS, MOST_SECONDS, Gathering
 
 
 def batch(gathering: Gathering, size: int, *, began: float, took: float, waiting: int) -> None:
@@ -79,6 +79,27 @@ def test_nobody_is_held_for_ever() -> None:
         waiting, now = waiting + 63, now + 0.01
     assert waiting < 400
     assert now - 5.01 == pytest.approx(MOST_SECONDS, abs=GAP_SECONDS * 1.1)
+
+
+def test_a_few_callers_are_held_for_less() -> None:
+    """Only so long as that many threads may need."""
+    gathering, now = Gathering(), 5.001
+    batch(gathering, 160, began=5.0, took=0.001, waiting=0)
+    waiting = 0
+    while gathering.holds(waiting, now=now):
+        waiting, now = waiting + 10, now + 0.002
+    assert now - 5.001 == pytest.approx(150 * EACH_SECONDS, abs=0.0021)
+
+
+@pytest.mark.parametrize(("in_between", "waits"), [(0.0, 900), (0.05, 900), (0.5, 40), (1.0, 40)])
+def test_who_comes_at_any_time_is_seldom_waited_for(in_between: float, waits: int) -> None:
+    """They would only be held up: as others come during a batch, too, no wait sees them all."""
+    gathering, now, found, waiting = Gathering(), 1.0, 0, int(100 * in_between)
+    for _ in range(1000):
+        batch(gathering, 100, began=now, took=0.002, waiting=waiting)
+        found += not gathering.is_enough(waiting)
+        now += 0.004  # and then a hundred wait
+    assert (found >= waits) if waits > 500 else (found <= waits)
 
 
 def test_waiting_in_vain_becomes_rare() -> None:

@@ -258,7 +258,7 @@ def test_one_append_is_in_flight(bench: Bench) -> None:
     assert [2] == [e.index for e in first.entries]
     bench.propose(b"x")
     bench.propose(b"y", b"z")
-    assert (None, True) == bench.bulk.next_request(notes=False)
+    assert (None, False) == bench.bulk.next_request(notes=False)
     bench.match(2)
     second, _ = bench.bulk.next_request(notes=False)
     assert second is not None

@@ -80,14 +80,6 @@ class Leadership:
             return False
         return p.next_index <= self._log.last_index
 
-    def owes_note(self, peer: NodeId) -> bool:
-        """Tell whether *peer* was sent something of which it does not know yet if it is committed.
-
-        It is told with the next append, or, where none comes soon, by one without entries.
-        """
-        p = self.progress.get(peer)
-        return p is not None and not p.has_lost_log and p.told_commit < p.next_index - 1
-
     def next_append(
         self, peer: NodeId, *, max_bytes: int, commit_index: Index
     ) -> AppendEntries | OnDisk | InSnapshot | None:

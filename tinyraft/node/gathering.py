@@ -1,21 +1,22 @@
 """When the next batch may begin: who was just answered is likely to be back at once.
 
-Law: delays, and decides nothing else. The wait goes on only while they keep coming, and ends behind
-`MOST_SECONDS`; that nobody comes is noticed behind `GAP_SECONDS`, or twice what the batch before
-took.
+Law: delays, and decides nothing else. That nobody comes is noticed behind `GAP_SECONDS`, or twice
+what the batch before took. The wait goes on while they come, for as long as so many threads need to
+wake one another, and never longer than `MOST_SECONDS`.
 
 Callers that wait for their answers fall into two halves by themselves, one whose batch is under way
 and one that comes back meanwhile, and each half pays for a batch of its own: a sync, a message to
 every peer, some forty wake-ups. Holding the second half until the first is back makes one batch of
-both (`docs/performance.md` has the figures). Where they don't come back, that is noticed, and tried
-again more and more seldom.
+both (`docs/performance.md` has the figures). Where they don't come back, or others come at any time
+and no wait gathers them, that is noticed, and tried again more and more seldom.
 """
 
 from __future__ import annotations
 
 GAP_SECONDS = 0.010
-MOST_SECONDS = 0.050  # a thousand threads that wake one another
-MOST_DOUBLINGS = 6
+EACH_SECONDS = 0.000100  # until a thread is awake, wakes the next, and comes back
+MOST_SECONDS = 0.050
+MOST_DOUBLINGS = 8
 ENOUGH = 1024  # commands: what a batch costs is little for each of so many
 
 
@@ -41,11 +42,11 @@ class Gathering:
 
     def over(self, waiting: int) -> None:
         """Wait for nobody any more; so many have come."""
-        if self._wanted and 2 * waiting < self._wanted:
-            self._in_vain = min(self._in_vain + 1, MOST_DOUBLINGS)
-            self._skips = 1 << self._in_vain
-        elif self._wanted:
+        if self._wanted and waiting >= self._wanted:
             self._in_vain = 0
+        elif self._wanted:
+            self._in_vain = min(self._in_vain + 1, MOST_DOUBLINGS)
+            self._skips = (1 << self._in_vain) >> 2  # once may be chance
         self._wanted = 0
 
     def ended(self, *, waiting: int, now: float) -> None:
@@ -54,9 +55,10 @@ class Gathering:
         if self._skips:
             self._skips -= 1
         elif wanted > max(1, waiting):
-            self._gap = min(GAP_SECONDS, 2 * (now - self._began))
-            self._until, self._last = now + self._gap, now + MOST_SECONDS
             self._wanted, self._come = min(wanted - wanted // 16, ENOUGH), waiting
+            self._gap = min(GAP_SECONDS, 2 * (now - self._began))
+            longest = max(self._gap, min(MOST_SECONDS, self._wanted * EACH_SECONDS))
+            self._until, self._last = now + self._gap, now + longest
 
     def is_enough(self, waiting: int) -> bool:
         """Tell whether nobody else has to be waited for. Thread-safe."""

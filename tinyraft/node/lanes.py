@@ -244,7 +244,8 @@ class BulkLane(Lane):
             if leadership is not None and (notes or leadership.has_entries(self.peer)):
                 append = raft.next_append(self.peer, max_bytes=self._append_bytes)
             elif leadership is not None:
-                has_note = leadership.owes_note(self.peer)
+                commit_index = raft.commit_index
+                has_note = leadership.has_append(self.peer, commit_index=commit_index)
 
         self._glance(event)
         return append, has_note
@@ -312,10 +313,11 @@ class BulkLane(Lane):
                 return
             if append is not None and over.is_set():
                 self.lost()  # taken for a stream that ended meanwhile: nobody would send it again
-            elif append is not None:
+                return
+            if append is not None:
                 yield append
-            elif not has_note:
-                bell.wait()
+            if not has_note:
+                bell.wait()  # whatever happens behind the look, rings
 
     def _wait_for_company(self, bell: Bell) -> bool:
         """Let a note wait for entries to ride with; False when none came."""

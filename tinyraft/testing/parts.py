@@ -341,11 +341,9 @@ class BulkDriver:
             self._stream = self._part.stream = None
             self._part.lost()
             return
-        while True:
-            append, has_note = self._part.next_request(notes=notes)
-            if append is None:
-                break
-            stream.send(append)
+        append, has_note = self._part.next_request(notes=notes)
+        if append is not None:
+            stream.send(append)  # and no further look: whatever happens behind that one, rings
         if self._part.needs_snapshot:
             stream.goodbye()
             self._stream = self._part.stream = None
