@@ -23,7 +23,7 @@ from tinyraft.node.shipment import Shipment, Shipments
 
 PIECE_SECONDS = 30.0  # the last piece of a snapshot waits until all of it is synced and read back
 MOST_DOUBLINGS = 6
-NOTE_SECONDS = 0.0005  # a newer commit index waits this long for an append to ride with
+NOTE_SECONDS = 0.00025  # a newer commit index waits this long for an append to ride with
 APPEND_BYTES = 2 << 20  # below gRPC's default limit of 4 MiB
 
 
