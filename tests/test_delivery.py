@@ -1,4 +1,4 @@
-"""The courier: what is sent when, under which number, and what may be said at the end."""
+"""Delivery and courier: what is sent when, under which number, and what is said at the end."""
 
 from __future__ import annotations
 

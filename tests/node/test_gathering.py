@@ -13,6 +13,14 @@ def batch(gathering: Gathering, size: int, *, began: float, took: float, waiting
     gathering.ended(waiting=waiting, now=began + took)
 
 
+def hold(gathering: Gathering, *, since: float, come: int, every: float) -> tuple[int, float]:
+    """Let *come* callers come *every* so many seconds; tell how many did, and how long it took."""
+    waiting, now = 0, since
+    while gathering.holds(waiting, now=now):
+        waiting, now = waiting + come, now + every
+    return waiting, now - since
+
+
 def test_a_lone_caller_never_waits() -> None:
     """One command, and nobody else: whatever comes next begins at once."""
     gathering = Gathering()
@@ -72,23 +80,19 @@ def test_a_few_late_ones_are_not_waited_for() -> None:
 
 def test_nobody_is_held_for_ever() -> None:
     """However steadily they come: there is a last moment."""
-    gathering, now = Gathering(), 5.01
+    gathering = Gathering()
     batch(gathering, 1000, began=5.0, took=0.01, waiting=0)
-    waiting = 0
-    while gathering.holds(waiting, now=now):
-        waiting, now = waiting + 63, now + 0.01
+    waiting, lasted = hold(gathering, since=5.01, come=63, every=0.01)
     assert waiting < 400
-    assert now - 5.01 == pytest.approx(MOST_SECONDS, abs=GAP_SECONDS * 1.1)
+    assert lasted == pytest.approx(MOST_SECONDS, abs=GAP_SECONDS * 1.1)
 
 
 def test_a_few_callers_are_held_for_less() -> None:
     """Only so long as that many threads may need."""
-    gathering, now = Gathering(), 5.001
+    gathering = Gathering()
     batch(gathering, 160, began=5.0, took=0.001, waiting=0)
-    waiting = 0
-    while gathering.holds(waiting, now=now):
-        waiting, now = waiting + 10, now + 0.002
-    assert now - 5.001 == pytest.approx(150 * EACH_SECONDS, abs=0.0021)
+    _, lasted = hold(gathering, since=5.001, come=10, every=0.002)
+    assert lasted == pytest.approx(150 * EACH_SECONDS, abs=0.0021)
 
 
 @pytest.mark.parametrize(("in_between", "waits"), [(0.0, 900), (0.05, 900), (0.5, 40), (1.0, 40)])
